@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, tables, roles and the schema's version."""

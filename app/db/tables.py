@@ -1,0 +1,268 @@
+"""The tables, as SQLAlchemy reads them. The migrations in SQL are the source; a check holds the two together."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import TIMESTAMP, TSTZRANGE, ExcludeConstraint
+
+from app.db.schema import SCHEMA
+
+metadata = MetaData(schema=SCHEMA)
+
+_Instant = TIMESTAMP(timezone=True)
+_Key = Text(collation="C")
+
+state = Table(
+    "state",
+    metadata,
+    Column("only_row", Boolean, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("policy_version", Integer),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", _Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("request_id", Text),
+    Column("previous_hash", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("only_row", Boolean, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+originators = Table(
+    "originators",
+    metadata,
+    Column("originator_id", Integer, Identity(always=True), primary_key=True),
+    Column("code", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("created_at", _Instant, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("originator_id", Integer, ForeignKey(originators.c.originator_id)),
+    Column("person_id", Text),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("roles", ARRAY(Text), nullable=False),
+    Column("rate_limit_per_second", Integer),
+    Column("created_at", _Instant, nullable=False),
+    Column("expires_at", _Instant),
+    Column("revoked_at", _Instant),
+    Column("revision", BigInteger, nullable=False),
+)
+
+channels = Table(
+    "channels",
+    metadata,
+    Column("channel_id", Integer, Identity(always=True), primary_key=True),
+    Column("code", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("agreement_id", Text),
+    Column("services", ARRAY(Text), nullable=False),
+    Column("valid_from", _Instant, nullable=False),
+    Column("valid_to", _Instant),
+    Column("created_at", _Instant, nullable=False),
+    Column("updated_at", _Instant, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    CheckConstraint("valid_to IS NULL OR valid_to > valid_from", name="channels_validity"),
+    Index("channels_revision", "revision"),
+)
+
+channel_aliases = Table(
+    "channel_aliases",
+    metadata,
+    Column("alias", Text, primary_key=True),
+    Column("channel_id", Integer, ForeignKey(channels.c.channel_id), nullable=False),
+    Column("created_at", _Instant, nullable=False),
+    Index("channel_aliases_channel", "channel_id"),
+)
+
+channel_state_changes = Table(
+    "channel_state_changes",
+    metadata,
+    Column("change_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("channel_id", Integer, ForeignKey(channels.c.channel_id), nullable=False),
+    Column("state_before", Text),
+    Column("state_after", Text, nullable=False),
+    Column("at", _Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text),
+    Index("channel_state_changes_channel", "channel_id", "at"),
+)
+
+scopes = Table(
+    "scopes",
+    metadata,
+    Column("scope_id", Integer, Identity(always=True), primary_key=True),
+    Column("channel_id", Integer, ForeignKey(channels.c.channel_id), nullable=False),
+    Column("product", Text),
+    Column("jurisdiction", Text),
+    UniqueConstraint(
+        "channel_id", "product", "jurisdiction", name="scopes_are_distinct", postgresql_nulls_not_distinct=True
+    ),
+)
+
+tier_assignments = Table(
+    "tier_assignments",
+    metadata,
+    Column("assignment_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("scope_id", Integer, ForeignKey(scopes.c.scope_id), nullable=False),
+    Column("tier", Text, nullable=False),
+    Column("valid", TSTZRANGE, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("reason", Text),
+    Column("assigned_by", Text, nullable=False),
+    Column("created_at", _Instant, nullable=False),
+    Index("tier_assignments_scope", "scope_id"),
+    ExcludeConstraint(
+        (text("int4range(scope_id, scope_id, '[]')"), "&&"),
+        ("valid", "&&"),
+        name="tier_assignments_do_not_overlap",
+        using="gist",
+    ),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("based_on", Integer, ForeignKey("gate.policies.version")),
+    Column("comment", Text),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", _Instant, nullable=False),
+)
+
+policy_activations = Table(
+    "policy_activations",
+    metadata,
+    Column("activation_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("version", Integer, ForeignKey(policies.c.version), nullable=False),
+    Column("activated_at", _Instant, nullable=False),
+    Column("retired_at", _Instant),
+    Column("activated_by", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Index(
+        "policy_activations_one_is_open",
+        text("(retired_at IS NULL)"),
+        unique=True,
+        postgresql_where=text("retired_at IS NULL"),
+    ),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("worker_id", Uuid, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("engine", Text, nullable=False),
+    Column("started_at", _Instant, nullable=False),
+    Column("snapshot_revision", BigInteger, nullable=False),
+    Column("policy_version", Integer),
+    Column("seen_at", _Instant, nullable=False),
+    Column("lease_until", _Instant, nullable=False),
+)
+
+decision_keys = Table(
+    "decision_keys",
+    metadata,
+    Column("originator_id", Integer, primary_key=True, autoincrement=False),
+    Column("application_id", _Key, primary_key=True),
+    Column("revision", SmallInteger, primary_key=True, autoincrement=False),
+    Column("retention_class", Text, nullable=False),
+    Column("decided_at", _Instant, nullable=False),
+    Column("decision_id", Uuid, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("decision_id", Uuid, nullable=False),
+    Column("decided_at", _Instant, nullable=False),
+    Column("retention_class", Text, nullable=False),
+    Column("originator_id", Integer, nullable=False),
+    Column("application_id", _Key, nullable=False),
+    Column("revision", SmallInteger, nullable=False),
+    Column("channel_id", Integer, nullable=False),
+    Column("channel_code", Text, nullable=False),
+    Column("sub_id", Text),
+    Column("product", Text, nullable=False),
+    Column("jurisdiction", Text),
+    Column("tier", Text, nullable=False),
+    Column("policy_version", Integer, nullable=False),
+    Column("engine", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("next_action", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("term_months", SmallInteger, nullable=False),
+    Column("ceiling_amount", BigInteger),
+    Column("offered_amount", BigInteger),
+    Column("reason_codes", ARRAY(Text), nullable=False),
+    Column("applicant_ref", Text),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("content_digest", LargeBinary, nullable=False),
+    Column("input", LargeBinary),
+    Column("record", LargeBinary),
+    Column("response", LargeBinary, nullable=False),
+    Column("erased_at", _Instant),
+    PrimaryKeyConstraint("decision_id", "decided_at", "retention_class"),
+    Index("decisions_channel", "channel_id", "decided_at"),
+    Index("decisions_applicant", "applicant_ref", postgresql_where=text("applicant_ref IS NOT NULL")),
+    postgresql_partition_by="LIST (retention_class)",
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("quarantine_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", _Instant, nullable=False),
+    Column("decision_id", Uuid, nullable=False),
+    Column("originator_id", Integer, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("error_code", Text, nullable=False),
+    Column("input", LargeBinary, nullable=False),
+)

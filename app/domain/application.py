@@ -1,0 +1,55 @@
+"""A loan application as rules see it: known values, and a cause for each unknown one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from app.domain.fields import Value
+
+
+class Unknown(StrEnum):
+    """Why a value is not known. Unknown is not zero."""
+
+    NOT_REQUESTED = "not_requested"
+    NOT_FOUND = "not_found"
+    SOURCE_ERROR = "source_error"
+    UNDEFINED = "undefined"
+    """The gate's own: a ratio over nothing."""
+
+
+REPORTABLE_CAUSES = (Unknown.NOT_REQUESTED, Unknown.NOT_FOUND, Unknown.SOURCE_ERROR)
+"""The causes that an originator may state; `not_requested` is assumed where none is."""
+
+MAX_REVISIONS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoanApplication:
+    """One request for a loan, in one revision.
+
+    `values` holds what is known, by field name, at each field's scale (see `fields`); `unknown` the stated causes.
+    `amount` is in minor units of `currency`.
+    """
+
+    application_id: str
+    revision: int
+    channel_code: str
+    product: str
+    jurisdiction: str | None
+    amount: int
+    currency: str
+    term_months: int
+    applicant_ref: str | None
+    consent_at: datetime | None
+    bureau_pulled_at: datetime | None
+    values: Mapping[str, Value]
+    unknown: Mapping[str, Unknown]
+    attributes: Mapping[str, object]
+    """The lender's own attributes as received; the policy declares, checks and encodes them."""
+
+    def cause(self, field: str) -> Unknown:
+        """Why `field` is unknown."""
+        return self.unknown.get(field, Unknown.NOT_REQUESTED)
