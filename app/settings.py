@@ -11,6 +11,7 @@ ENVIRONMENT_PREFIX = "GATE_"
 
 PostgresUrl = Annotated[str, StringConstraints(pattern=r"^postgres(ql)?://\S+$")]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://\S+$")]
+RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -50,6 +51,11 @@ class Settings(BaseSettings):
         repr=False,
         description="PostgreSQL URL of the owner login, which runs the migrations. The service does not need it.",
     )
+
+    # The names of the logins, for bootstrap and for the grants of the migrations.
+    owner_role: RoleName = Field(default="channel_gate_owner", description="Name of the owner login.")
+    serving_role: RoleName = Field(default="channel_gate_serving", description="Name of the serving login.")
+    governance_role: RoleName = Field(default="channel_gate_governance", description="Name of the governance login.")
 
     # The server.
     host: str = Field(default="127.0.0.1", min_length=1, description="Address that the service listens on.")

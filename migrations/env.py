@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from app.db.engine import sqlalchemy_url
 from app.db.schema import LOCK_TIMEOUT, MIGRATION_LOCK, SCHEMA, VERSION_TABLE
 from app.db.tables import metadata
-from app.settings import get_settings
+from app.settings import read_settings
 
 
 def _include(name: str | None, kind: str, _parents: object) -> bool:
@@ -47,7 +47,7 @@ def _run(connection: Connection) -> None:
 
 
 async def _main() -> None:
-    url = context.config.attributes.get("url") or get_settings().owner_database_url
+    url = context.config.attributes.get("url") or read_settings().owner_url()
     engine = create_async_engine(sqlalchemy_url(str(url)), poolclass=pool.NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(_run)

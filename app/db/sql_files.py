@@ -7,7 +7,7 @@ from pathlib import Path
 import asyncpg
 from sqlalchemy import Connection, text
 
-from app.settings import get_settings
+from app.settings import read_settings
 
 _FOLDER = Path(__file__).resolve().parents[2] / "migrations" / "sql"
 
@@ -17,7 +17,7 @@ def run_sql_files(connection: Connection, revision: str, direction: str = "up") 
 
     asyncpg prepares one statement at a time, so a file goes over the simple protocol, on the same connection.
     """
-    settings = get_settings()
+    settings = read_settings()
     folder = _FOLDER / revision if direction == "up" else _FOLDER / revision / "down"
     connection.execute(text("SELECT 1"))  # SQLAlchemy begins the transaction with the first statement
     for path in sorted(folder.glob("*.sql")):
