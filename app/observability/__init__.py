@@ -1,0 +1,1 @@
+"""What the outside can see of the service: metrics, logs and traces, none of which carries applicant data."""
