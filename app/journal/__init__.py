@@ -1,0 +1,1 @@
+"""The durable decision log: no log, no decision."""

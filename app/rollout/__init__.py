@@ -1,0 +1,1 @@
+"""What a worker decides from, and how a change reaches every worker."""

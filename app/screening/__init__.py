@@ -1,0 +1,1 @@
+"""The hot path: from the bytes of a request to a decision that is durable."""
