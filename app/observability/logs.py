@@ -8,13 +8,9 @@ libraries are told by their template, without what was filled in, but for a few 
 from __future__ import annotations
 
 import logging
-import os
-import re
 import sys
 import traceback
 from collections.abc import MutableMapping
-from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -23,8 +19,8 @@ import structlog
 ALLOWED_FIELDS: Final = frozenset(
     {
         *("event", "level", "logger", "timestamp"),
-        *("request_id", "trace_id", "parent_span_id", "process_id", "worker_id"),
-        *("error_type", "error_at", "sqlstate", "exit_code", "signal"),
+        *("request_id", "trace_id", "span_id", "process_id", "worker_id"),
+        *("error_type", "error_at", "error_code", "sqlstate", "exit_code", "signal"),
         *("route", "method", "status", "seconds", "rows", "attempt", "delay_seconds", "deadline_seconds"),
         *("decision_id", "key_id", "originator", "role", "channel", "tier", "kind", "count", "reason"),
         *("policy_version", "snapshot_revision", "schema_revision", "engine_version", "version"),
@@ -39,49 +35,7 @@ _FRAME_LIMIT: Final = 12
 _KNOWN_LIBRARIES: Final = ("uvicorn", "alembic")
 """Their lines are filled with addresses, process ids and revisions, nothing else."""
 
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
-
 Event = MutableMapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class RequestContext:
-    """What ties the log lines of one request together, here and at the caller's."""
-
-    request_id: str
-    trace_id: str
-    parent_span_id: str | None
-
-
-_current: ContextVar[RequestContext | None] = ContextVar("request_context", default=None)
-
-
-def bind_request(request_id: bytes | None, traceparent: bytes | None) -> RequestContext:
-    """Begin a request: its lines carry these ids until the context ends.
-
-    request_id: the header X-Request-ID as received; one that is not plain is replaced.
-    traceparent: the header of W3C Trace Context as received; one that is not valid starts a new trace.
-    """
-    text = request_id.decode("ascii") if request_id and _REQUEST_ID.fullmatch(request_id) else os.urandom(16).hex()
-    parent = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
-    if parent is None:
-        context = RequestContext(text, os.urandom(16).hex(), None)
-    else:
-        context = RequestContext(text, parent[1].decode("ascii"), parent[2].decode("ascii"))
-    _current.set(context)
-    return context
-
-
-def current_request() -> RequestContext | None:
-    """The request that this task works on."""
-    return _current.get()
-
-
-def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
-    """A logger; its event texts are constants, and its fields are in `ALLOWED_FIELDS`."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(logger_name=name)
-    return logger
 
 
 def configure_logs(*, level: str = "info", log_format: str = "json") -> None:
@@ -94,7 +48,8 @@ def configure_logs(*, level: str = "info", log_format: str = "json") -> None:
     )
     structlog.configure(
         processors=[
-            _add_origin,
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_logger_name,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _tell_exception,
@@ -102,11 +57,7 @@ def configure_logs(*, level: str = "info", log_format: str = "json") -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=(
-            structlog.BytesLoggerFactory(sys.stderr.buffer)
-            if log_format == "json"
-            else structlog.WriteLoggerFactory(sys.stderr)
-        ),
+        logger_factory=_LineWriter,
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
@@ -138,17 +89,6 @@ def keep_allowed_fields(_logger: object, _method: str, event: Event) -> Event:
     return kept
 
 
-def _add_origin(_logger: object, _method: str, event: Event) -> Event:
-    event["logger"] = event.pop("logger_name", None)
-    context = _current.get()
-    if context is not None:
-        event.setdefault("request_id", context.request_id)
-        event.setdefault("trace_id", context.trace_id)
-        if context.parent_span_id is not None:
-            event.setdefault("parent_span_id", context.parent_span_id)
-    return event
-
-
 def _tell_exception(_logger: object, _method: str, event: Event) -> Event:
     """Turn `exc_info` into the type and the places in the code; the message stays untold."""
     given = event.pop("exc_info", None)
@@ -171,6 +111,22 @@ def _short(filename: str) -> str:
     return "/".join(filename.replace("\\", "/").rsplit("/", 2)[-2:])
 
 
+class _LineWriter:
+    """Where a finished line goes: standard error, whole and at once."""
+
+    def __init__(self, name: str = "channel-gate") -> None:
+        self.name = name
+
+    def msg(self, line: bytes | str) -> None:
+        """Write one line."""
+        data = line if isinstance(line, bytes) else line.encode("utf-8", "replace")
+        stream = sys.stderr.buffer
+        stream.write(data + b"\n")
+        stream.flush()
+
+    debug = info = warning = error = critical = exception = log = msg
+
+
 class _LibraryLines(logging.Handler):
     """Hands the lines of the standard library's loggers to the same pipe."""
 
@@ -179,7 +135,7 @@ class _LibraryLines(logging.Handler):
         try:
             text = record.getMessage() if known else str(record.msg)
             line = text.strip().partition("\n")[0]
-            logger = get_logger(record.name)
+            logger = structlog.get_logger(record.name)
             level = min(record.levelno // 10 * 10, logging.CRITICAL) or logging.DEBUG
             logger.log(level, line, exc_info=record.exc_info or None)
         except Exception:
