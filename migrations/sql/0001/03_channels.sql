@@ -85,7 +85,7 @@ DECLARE
 BEGIN
     SELECT * INTO v_channel FROM gate.channels WHERE code = p_code FOR UPDATE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'no channel has the code %', p_code USING ERRCODE = 'CG404';
+        RAISE EXCEPTION 'no channel has this code' USING ERRCODE = 'CG404';
     END IF;
     RETURN v_channel;
 END $$;
@@ -99,10 +99,10 @@ DECLARE
     v_revision bigint := gate.next_revision();
 BEGIN
     IF EXISTS (SELECT FROM gate.channel_aliases WHERE alias = p_code) THEN
-        RAISE EXCEPTION '% is an alias of another channel', p_code USING ERRCODE = 'CG409';
+        RAISE EXCEPTION 'the code is an alias of another channel' USING ERRCODE = 'CG409';
     END IF;
     IF EXISTS (SELECT FROM gate.channels WHERE code = p_code) THEN
-        RAISE EXCEPTION 'a channel has the code % already', p_code USING ERRCODE = 'CG409';
+        RAISE EXCEPTION 'a channel has this code already' USING ERRCODE = 'CG409';
     END IF;
     INSERT INTO gate.channels (code, name, kind, state, owner, agreement_id, services, valid_from, valid_to, revision)
     VALUES (p_code, p_name, p_kind, p_state, p_owner, p_agreement_id, coalesce(p_services, '{}'), p_valid_from,
@@ -177,13 +177,13 @@ DECLARE
     v_holder integer;
 BEGIN
     IF EXISTS (SELECT FROM gate.channels WHERE code = p_alias) THEN
-        RAISE EXCEPTION '% is the code of a channel', p_alias USING ERRCODE = 'CG409';
+        RAISE EXCEPTION 'the alias is the code of a channel' USING ERRCODE = 'CG409';
     END IF;
     SELECT channel_id INTO v_holder FROM gate.channel_aliases WHERE alias = p_alias;
     IF v_holder = v_channel.channel_id THEN
         RETURN;
     ELSIF FOUND THEN
-        RAISE EXCEPTION '% is an alias of another channel', p_alias USING ERRCODE = 'CG409';
+        RAISE EXCEPTION 'the alias belongs to another channel' USING ERRCODE = 'CG409';
     END IF;
     INSERT INTO gate.channel_aliases (alias, channel_id) VALUES (p_alias, v_channel.channel_id);
     UPDATE gate.channels SET updated_at = now(), revision = v_revision WHERE channel_id = v_channel.channel_id;
@@ -207,6 +207,17 @@ BEGIN
     RETURN true;
 END $$;
 
+-- Whether the active policy names the tier. Before the first policy every tier may be assigned: publishing checks them.
+CREATE FUNCTION gate.tier_is_known(p_tier text) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_document jsonb;
+BEGIN
+    SELECT p.document::jsonb INTO v_document
+    FROM gate.state s JOIN gate.policies p ON p.version = s.policy_version;
+    RETURN NOT FOUND OR v_document -> 'tiers' @> jsonb_build_array(jsonb_build_object('code', p_tier));
+END $$;
+
 -- Gives a scope its tier over [p_from, p_to). An assignment that is open at p_from is closed there; any other overlap
 -- is refused. History is not rewritten: p_from lies at most five minutes back, but for a scope's first assignment.
 CREATE FUNCTION gate.tier_assign(
@@ -220,6 +231,9 @@ DECLARE
     v_before text;
     v_id bigint;
 BEGIN
+    IF NOT gate.tier_is_known(p_tier) THEN
+        RAISE EXCEPTION 'the active policy has no such tier' USING ERRCODE = 'CG422';
+    END IF;
     SELECT scope_id INTO v_scope_id FROM gate.scopes
     WHERE channel_id = v_channel.channel_id AND product IS NOT DISTINCT FROM p_product
       AND jurisdiction IS NOT DISTINCT FROM p_jurisdiction;

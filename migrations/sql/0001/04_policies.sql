@@ -36,6 +36,7 @@ DECLARE
     v_revision bigint := gate.next_revision();
     v_active integer;
     v_version integer;
+    v_tier text;
     v_at timestamptz := clock_timestamp();
 BEGIN
     SELECT policy_version INTO v_active FROM gate.state;
@@ -44,6 +45,15 @@ BEGIN
     END IF;
     IF sha256(convert_to(p_document, 'UTF8')) <> p_digest THEN
         RAISE EXCEPTION 'the digest is not that of the document' USING ERRCODE = 'CG422';
+    END IF;
+    SELECT a.tier INTO v_tier
+    FROM gate.tier_assignments a JOIN gate.scopes USING (scope_id) JOIN gate.channels c USING (channel_id)
+    WHERE c.state <> 'exited' AND (upper_inf(a.valid) OR upper(a.valid) > v_at)
+      AND NOT p_document::jsonb -> 'tiers' @> jsonb_build_array(jsonb_build_object('code', a.tier))
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'channels are assigned to the tier %, which the policy does not have', v_tier
+            USING ERRCODE = 'CG409';
     END IF;
     SELECT coalesce(max(p.version), 0) + 1 INTO v_version FROM gate.policies p;
     INSERT INTO gate.policies (version, name, document, digest, based_on, comment, created_by)
