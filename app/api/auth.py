@@ -18,6 +18,7 @@ from app.identities.keys import KeyRing
 from app.identities.oidc import OidcVerifier
 from app.identities.principal import OriginatorId, Principal, Refusal, Role
 from app.identities.rate_limit import RateLimiter
+from app.observability import metrics
 
 REALM = 'Bearer realm="channel-gate"'
 
@@ -79,6 +80,7 @@ async def admit(
         raise refused(caller)
     wait_seconds = gate.limiter.take(caller.subject, caller.rate_limit_per_second)
     if wait_seconds > 0.0:
+        metrics.RATE_LIMITED.inc()
         raise Problem(ProblemType.RATE_LIMITED, retry_after_seconds=wait_seconds)
     if roles and not caller.has_any(roles):
         raise lacking_role(roles)

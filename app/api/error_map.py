@@ -1,15 +1,15 @@
 """Which problem each error of the inner layers becomes, and what happens to an error that nobody foresaw.
 
 The domain knows no HTTP: an error class gets its status here and nowhere else. An error that is not in the map is a
-fault: the caller gets a 500 with the request id, the log gets its type and place. Its text goes nowhere, since a
-driver's message may quote an applicant's data.
+fault: the caller gets a 500 with the request id, the log gets its type and place (see `app.observability.logs`). Its
+text goes nowhere, since a driver's message may quote an applicant's data.
 """
 
 from __future__ import annotations
 
 import socket
-import traceback
 from collections.abc import Callable, Mapping
+from json import JSONDecodeError
 from types import MappingProxyType
 from typing import Any
 
@@ -27,12 +27,26 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.field_errors import field_errors
 from app.api.problems import FieldError, Problem, ProblemType, problem_response, send_problem
 from app.api.request_context import request_context
+from app.db.changes import (
+    ConflictingChangeError,
+    ForbiddenChangeError,
+    InvalidChangeError,
+    RefusedChangeError,
+    StaleChangeError,
+    UnknownSubjectError,
+)
 from app.domain.errors import ApplicationError, ConsentMissingError, PolicyError, UnknownChannelError
 from app.identities.oidc import IdentityProviderUnavailableError
+from app.journal.entry import JournalUnavailableError
+from app.rollout.keeper import NotReadyError
+from app.screening.decide import ApplicationConflictError, RevisionSupersededError, UnstorableError
+from app.journal.cursor import CursorError
+from app.journal.entry import JournalUnavailableError
+from app.rollout.keeper import NotReadyError
 
 log = structlog.get_logger(__name__)
 
-DATABASE_RETRY_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 
 _BY_STATUS: Mapping[int, ProblemType] = {
     401: ProblemType.UNAUTHENTICATED,
@@ -48,18 +62,6 @@ _BY_STATUS: Mapping[int, ProblemType] = {
     428: ProblemType.PRECONDITION_REQUIRED,
     429: ProblemType.RATE_LIMITED,
 }
-
-_BY_SQLSTATE: Mapping[str, ProblemType] = {
-    "CG403": ProblemType.FORBIDDEN,
-    "CG404": ProblemType.NOT_FOUND,
-    "CG409": ProblemType.CONFLICT,
-    "CG412": ProblemType.PRECONDITION_FAILED,
-    "CG422": ProblemType.INVALID_REQUEST,
-    "23505": ProblemType.CONFLICT,
-    "23P01": ProblemType.CONFLICT,
-    "23514": ProblemType.INVALID_REQUEST,
-}
-"""States that the functions of the schema raise on purpose, and the constraints that guard them."""
 
 _AWAY_CLASSES = frozenset({"08", "40", "53", "55", "57"})
 """Connection, rollback, resources, lock not available, operator: nothing is wrong with the request."""
@@ -92,18 +94,32 @@ def _policy(error: PolicyError) -> Problem:
 
 def _database(error: Exception) -> Problem | None:
     state = getattr(error, "sqlstate", None) or getattr(getattr(error, "orig", None), "sqlstate", None)
-    if state is None:
-        away = isinstance(
-            error, asyncpg.InterfaceError | sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError
-        )
-        return _database_away(error) if away or getattr(error, "connection_invalidated", False) else None
-    if state[:2] in _AWAY_CLASSES:
-        return _database_away(error)
-    return Problem(_BY_SQLSTATE[state]) if state in _BY_SQLSTATE else None
+    if state is not None:
+        return _database_away(error) if state[:2] in _AWAY_CLASSES else None
+    away = isinstance(error, asyncpg.InterfaceError | sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError)
+    return _database_away(error) if away or getattr(error, "connection_invalidated", False) else None
+
+
+def _refused_change(type_: ProblemType) -> Callable[[RefusedChangeError], Problem]:
+    return lambda error: Problem(type_, f"{str(error)[:1].upper()}{str(error)[1:]}.")
 
 
 def _database_away(_: Exception) -> Problem:
-    return Problem(ProblemType.DATABASE_UNAVAILABLE, retry_after_seconds=DATABASE_RETRY_SECONDS)
+    return Problem(ProblemType.DATABASE_UNAVAILABLE, retry_after_seconds=RETRY_SECONDS)
+
+
+def _cursor(_: CursorError) -> Problem:
+    fault = FieldError(pointer="#/query/cursor", detail="is not a cursor of this listing")
+    return Problem(ProblemType.INVALID_REQUEST, errors=[fault])
+
+
+def _journal(error: JournalUnavailableError) -> Problem:
+    return Problem(ProblemType.LOG_UNAVAILABLE, retry_after_seconds=error.retry_after_seconds)
+
+
+def _journal(error: JournalUnavailableError) -> Problem:
+    type_ = ProblemType.OVERLOADED if error.overloaded else ProblemType.LOG_UNAVAILABLE
+    return Problem(type_, str(error), retry_after_seconds=error.retry_after_seconds)
 
 
 def _identity_provider(error: IdentityProviderUnavailableError) -> Problem:
@@ -120,6 +136,20 @@ ERROR_MAP: Mapping[type[Exception], Callable[[Any], Problem | None]] = MappingPr
         PolicyError: _policy,
         UnknownChannelError: lambda _: Problem(ProblemType.UNKNOWN_CHANNEL),
         ConsentMissingError: lambda _: Problem(ProblemType.CONSENT_MISSING),
+        UnknownSubjectError: _refused_change(ProblemType.NOT_FOUND),
+        ConflictingChangeError: _refused_change(ProblemType.CONFLICT),
+        StaleChangeError: _refused_change(ProblemType.PRECONDITION_FAILED),
+        InvalidChangeError: _refused_change(ProblemType.INVALID_REQUEST),
+        ForbiddenChangeError: _refused_change(ProblemType.FORBIDDEN),
+        CursorError: _cursor,
+        JournalUnavailableError: _journal,
+        NotReadyError: lambda _: Problem(ProblemType.NOT_READY, retry_after_seconds=RETRY_SECONDS),
+        ApplicationConflictError: lambda _: Problem(ProblemType.APPLICATION_CONFLICT),
+        RevisionSupersededError: lambda _: Problem(ProblemType.REVISION_SUPERSEDED),
+        UnstorableError: lambda _: Problem(ProblemType.UNSTORABLE),
+        JournalUnavailableError: _journal,
+        NotReadyError: lambda _: Problem(ProblemType.NOT_READY, retry_after_seconds=DATABASE_RETRY_SECONDS),
+        ValidationError: invalid_request,
         IdentityProviderUnavailableError: _identity_provider,
         asyncpg.PostgresError: _database,
         asyncpg.InterfaceError: _database,
@@ -142,28 +172,17 @@ def foreseen_problem(error: Exception) -> Problem | None:
 
 
 def problem_for(error: Exception, request_id: str) -> Problem:
-    """The problem that an error becomes; a fault is logged and becomes a 500."""
-    problem = foreseen_problem(error)
-    if problem is not None:
-        return problem
-    log_fault(error, request_id)
+    """What a bare ASGI route answers to an error. What pydantic or a JSON parser refuses there is the request's body."""
+    if isinstance(error, ValidationError):
+        return invalid_request(error)
+    if isinstance(error, JSONDecodeError):
+        return Problem(ProblemType.INVALID_REQUEST, errors=[FieldError(pointer="", detail="is not valid JSON")])
+    return foreseen_problem(error) or _fault(error, request_id)
+
+
+def _fault(error: Exception, request_id: str) -> Problem:
+    log.error("request_failed", request_id=request_id, exc_info=error)
     return Problem(ProblemType.INTERNAL_ERROR)
-
-
-def log_fault(error: BaseException, request_id: str) -> None:
-    """One line with the types and places of an error and of its causes, without their texts."""
-    chain: list[dict[str, Any]] = []
-    current: BaseException | None = error
-    while current is not None and len(chain) < 5:
-        frames = traceback.extract_tb(current.__traceback__)[-12:]
-        chain.append(
-            {
-                "type": f"{type(current).__module__}.{type(current).__qualname__}",
-                "frames": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
-            }
-        )
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
-    log.error("request_failed", request_id=request_id, errors=chain)
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -205,6 +224,6 @@ class FaultMiddleware:
             return
         except Exception as error:
             request_id = request_context(scope).request_id
-            problem = problem_for(error, request_id)
+            problem = foreseen_problem(error) or _fault(error, request_id)
             if not started:
                 await send_problem(send, problem, request_id)

@@ -93,29 +93,51 @@ _DETAILS: Mapping[str, str] = {
 _UNLISTED = "is not valid"
 
 # A name that the caller chose is shown only where it looks like one of the schema: lower case, digits in short runs.
-_PLAIN_NAME = re.compile(r"[a-z][a-z_]*(?:[0-9]{1,3}[a-z_]*){0,2}").fullmatch
-_MAX_NAME_LENGTH = 40
-_UNION_MEMBERS = frozenset({"int", "str", "float", "bool", "decimal", "none", "date", "datetime", "list", "dict"})
+_PLAIN_NAME = re.compile(r"[a-z][a-z_.-]*(?:[0-9]{1,3}[a-z_.-]*){0,2}").fullmatch
+_MAX_NAME_LENGTH = 64
 _PLACES = {"query": "#/query", "path": "#/path", "header": "#/header", "cookie": "#/cookie"}
+_KEY_MARK = "[key]"
+# Where a union fails, pydantic names its branches after the place: they are no part of the document.
+_BRANCH = re.compile(r"int|str|float|bool|decimal|none|date|datetime|list|dict|constrained-.*|.*\[.*").fullmatch
 
 
 def field_errors(errors: Iterable[Mapping[str, Any]]) -> tuple[FieldError, ...]:
-    """One error per place and rule, in the order found, at most `MAX_ERRORS`.
+    """The faults in the order found, at most `MAX_ERRORS`; the branches of a union at one place are one fault.
 
     `errors` is what pydantic's `ValidationError.errors()` or FastAPI's `RequestValidationError.errors()` gives; of an
     entry only `type`, `loc`, and of `ctx` what the schema put there are read.
     """
-    found: dict[FieldError, None] = {}
+    found: dict[tuple[str, str], list[str]] = {}
     for error in errors:
-        kind, location = str(error["type"]), tuple(error["loc"])
-        pointer, whole = _pointer(location, kind)
+        kind, location = str(error["type"]), list(error["loc"])
         detail = _detail(kind, error)
-        if not whole:
-            detail = "holds a field that is not known" if kind == "extra_forbidden" else f"holds a value that {detail}"
-        found[FieldError(pointer=pointer, detail=detail)] = None
+        prefix = ""
+        if location and location[0] == "body":
+            del location[0]
+        elif location and location[0] in _PLACES:
+            prefix = _PLACES[str(location.pop(0))]
+        if kind == "json_invalid":
+            location.clear()  # it is a position in the text
+        if location and location[-1] == _KEY_MARK:
+            del location[-2:]
+            detail = f"holds a name that {detail}"
+        slot = detail
+        while len(location) > 1 and isinstance(location[-1], str) and _BRANCH(location[-1]):
+            del location[-1]
+            slot = "any of"
+        pointer, hidden = _pointer(prefix, location)
+        if hidden:
+            detail = slot = "holds a field that is not known or not valid, whose name is not repeated here"
+        details = found.setdefault((pointer, slot), [])
+        if detail not in details:
+            details.append(detail)
         if len(found) == MAX_ERRORS:
             break
-    return tuple(found)
+    return tuple(FieldError(pointer=pointer, detail=_either(details)) for (pointer, _), details in found.items())
+
+
+def _either(details: Sequence[str]) -> str:
+    return details[0] + "".join(f" or {detail.removeprefix('must be ')}" for detail in details[1:])
 
 
 def _detail(kind: str, error: Mapping[str, Any]) -> str:
@@ -128,20 +150,11 @@ def _detail(kind: str, error: Mapping[str, Any]) -> str:
         return _UNLISTED
 
 
-def _pointer(location: Sequence[object], kind: str) -> tuple[str, bool]:
-    """A JSON pointer, and whether it reaches the whole way: a name that may be an applicant's data ends it early."""
-    prefix = ""
-    if location and location[0] == "body":
-        location = location[1:]
-    elif location and location[0] in _PLACES:
-        prefix, location = _PLACES[str(location[0])], location[1:]
-    if kind == "json_invalid":
-        return prefix, True  # what follows is a position in the text, not an index
-    if len(location) > 1 and location[-1] in _UNION_MEMBERS:
-        location = location[:-1]
+def _pointer(prefix: str, location: Sequence[object]) -> tuple[str, bool]:
+    """A JSON pointer, and whether it ends early, before a name that may be an applicant's data."""
     parts = [prefix]
     for part in location:
-        if isinstance(part, str) and (len(part) > _MAX_NAME_LENGTH or not _PLAIN_NAME(part.replace("-", "_"))):
-            return "/".join(parts), False
+        if isinstance(part, str) and (len(part) > _MAX_NAME_LENGTH or not _PLAIN_NAME(part)):
+            return "/".join(parts), True
         parts.append(str(part))
-    return "/".join(parts), True
+    return "/".join(parts), False

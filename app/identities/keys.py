@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
+from app.db.changes import Change
 from app.identities.principal import ORIGINATOR_ROLES, OriginatorId, Principal, Refusal, Role, known_roles
 
 _PREFIX = b"cgk_"
@@ -138,14 +139,6 @@ class KeyRecord:
         if self.expires_at is not None and now >= self.expires_at:
             return "expired"
         return "valid" if self.revoked_at is None else "ending"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """Who makes a change, for the audit log."""
-
-    actor: str
-    request_id: str
 
 
 async def register_originator(connection: asyncpg.Connection, *, code: str, name: str, change: Change) -> OriginatorId:

@@ -250,7 +250,7 @@ class _SigningKeys:
         try:
             entries = await self._fetch()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as error:
-            log.warning("signing_keys_unavailable", error=type(error).__name__)
+            log.warning("signing_keys_unavailable", error_type=type(error).__name__)
             return
         self._fetched_at = now
         published = frozenset(orjson.dumps(entry, option=orjson.OPT_SORT_KEYS) for entry in entries)
