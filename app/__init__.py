@@ -1,0 +1,1 @@
+"""Channel Gate: real-time pre-screening of loan applications by the channel that they come through."""
