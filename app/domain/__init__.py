@@ -1,1 +1,1 @@
-"""The rules of the gate: pure functions over immutable values. Standard library only; no I/O, no clock, no randomness."""
+"""The rules of the gate: pure functions over immutable values. Standard library only: no I/O, clock or randomness."""

@@ -17,7 +17,7 @@ class Unknown(StrEnum):
     NOT_FOUND = "not_found"
     SOURCE_ERROR = "source_error"
     UNDEFINED = "undefined"
-    """The gate's own: a ratio over nothing."""
+    """The gate's own: a ratio over nothing, income without usable proof, a date that lies ahead."""
 
 
 REPORTABLE_CAUSES = (Unknown.NOT_REQUESTED, Unknown.NOT_FOUND, Unknown.SOURCE_ERROR)
@@ -30,8 +30,8 @@ MAX_REVISIONS = 10
 class LoanApplication:
     """One request for a loan, in one revision.
 
-    `values` holds what is known, by field name, at each field's scale (see `fields`); `unknown` the stated causes.
-    `amount` is in minor units of `currency`.
+    `values` holds what is known, by field name, at each field's scale (see `fields`), the lender's own attributes
+    included; `unknown` holds the stated causes of what is not. `amount` is in minor units of `currency`.
     """
 
     application_id: str
@@ -43,12 +43,11 @@ class LoanApplication:
     currency: str
     term_months: int
     applicant_ref: str | None
+    completed_at: datetime | None
     consent_at: datetime | None
     bureau_pulled_at: datetime | None
     values: Mapping[str, Value]
     unknown: Mapping[str, Unknown]
-    attributes: Mapping[str, object]
-    """The lender's own attributes as received; the policy declares, checks and encodes them."""
 
     def cause(self, field: str) -> Unknown:
         """Why `field` is unknown."""

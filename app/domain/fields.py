@@ -6,10 +6,11 @@ its position, a date as its proleptic ordinal, a boolean as itself. Only text st
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
-from decimal import Decimal, InvalidOperation
+from datetime import date, datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -18,6 +19,10 @@ Value: TypeAlias = int | str
 
 MAX_MONEY = 10**15
 """The largest amount that is taken, in minor units: far above any loan, far below bigint."""
+
+
+MAX_TEXT = 128
+"""The longest text value, in characters."""
 
 
 class FieldKind(StrEnum):
@@ -56,8 +61,7 @@ class Stage(StrEnum):
 class Field:
     """A declared field. `scale` counts decimals; `minimum` and `maximum` are inclusive, at that scale.
 
-    A ratio has no value of its own: it is `numerator` over `denominator`, compared by cross-multiplication; its
-    thresholds are percentages at scale 2.
+    A ratio is a percentage that the gate computes, rounded up at its scale: `at_most` and `above` are exact on it.
     """
 
     name: str
@@ -69,8 +73,6 @@ class Field:
     choices: tuple[str, ...] = ()
     ordered: bool = False
     stage: Stage = Stage.REQUEST
-    numerator: str = ""
-    denominator: str = ""
     positions: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -82,32 +84,24 @@ class Field:
         Raises:
             ValueError: where the type, the number of decimals, the range or the choice is wrong. Names no value.
         """
-        match self.kind:
-            case FieldKind.BOOLEAN:
-                if not isinstance(raw, bool):
-                    raise ValueError("must be true or false")
-                return raw
-            case FieldKind.TEXT:
-                if not isinstance(raw, str) or not 0 < len(raw) <= 128:
-                    raise ValueError("must be text of 1 to 128 characters")
-                return raw
-            case FieldKind.CHOICE:
-                if not isinstance(raw, str) or raw not in self.positions:
-                    raise ValueError(f"must be one of {', '.join(self.choices)}")
-                return self.positions[raw]
-            case FieldKind.DATE:
-                return self._date(raw)
-            case _:
-                return self._number(raw)
-
-    def _date(self, raw: object) -> int:
-        try:
-            return date.fromisoformat(raw).toordinal() if isinstance(raw, str) else date.toordinal(raw)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            raise ValueError("must be a date as YYYY-MM-DD") from None
+        kind = self.kind
+        if kind is FieldKind.TEXT:
+            if not isinstance(raw, str) or not 0 < len(raw) <= MAX_TEXT:
+                raise ValueError(f"must be text of 1 to {MAX_TEXT} characters")
+            return raw
+        if kind is FieldKind.CHOICE:
+            position = self.positions.get(raw) if isinstance(raw, str) else None
+            if position is None:
+                raise ValueError(f"must be one of {', '.join(self.choices)}")
+            return position
+        if kind is FieldKind.BOOLEAN:
+            if not isinstance(raw, bool):
+                raise ValueError("must be true or false")
+            return raw
+        return _ordinal(raw) if kind is FieldKind.DATE else self._number(raw)
 
     def _number(self, raw: object) -> int:
-        number = _scaled(raw, self.scale)
+        number = scaled(raw, self.scale)
         if not self.minimum <= number <= self.maximum:
             raise ValueError(f"must be between {self.display(self.minimum)} and {self.display(self.maximum)}")
         return number
@@ -129,29 +123,52 @@ class Field:
                 return int(value)
 
 
-def _scaled(raw: object, scale: int) -> int:
-    """`raw` (a whole number, a decimal or decimal text) as an integer at `scale`."""
+_DECIMAL_TEXT = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
+
+
+def scaled(raw: object, scale: int) -> int:
+    """`raw` (a whole number, a decimal or decimal text) as an integer at `scale`; exact or refused.
+
+    Raises:
+        ValueError: where it is no number, out of range or has more decimals than `scale`.
+    """
     if isinstance(raw, int) and not isinstance(raw, bool):
-        return raw * 10**scale if -(10**18) < raw < 10**18 else _out_of_range()
-    if isinstance(raw, float):
-        raw = repr(raw)
-    if not isinstance(raw, str | Decimal):
-        raise ValueError("must be a number")
-    try:
-        number = Decimal(raw)
-    except InvalidOperation:
-        raise ValueError("must be a number") from None
-    if not number.is_finite() or abs(number.adjusted()) > 18:
-        _out_of_range()
-    scaled = number.scaleb(scale)
-    whole = int(scaled)
-    if whole != scaled:
-        raise ValueError(f"has more than {scale} decimals" if scale else "must be a whole number")
+        if not -(10**18) < raw < 10**18:
+            raise ValueError("is out of range")
+        return int(raw * 10**scale)
+    power: int = 10**scale
+    numerator, denominator = _decimal(raw).as_integer_ratio()
+    whole, rest = divmod(numerator * power, denominator)
+    if rest:
+        raise ValueError(f"must have at most {scale} decimals" if scale else "must be a whole number")
     return whole
 
 
-def _out_of_range() -> int:
-    raise ValueError("is out of range")
+def _decimal(raw: object) -> Decimal:
+    if isinstance(raw, float):
+        number = Decimal(repr(raw))
+    elif isinstance(raw, Decimal):
+        number = raw
+    elif isinstance(raw, str) and _DECIMAL_TEXT.fullmatch(raw):
+        number = Decimal(raw)
+    else:
+        raise ValueError("must be a number")
+    if not number.is_finite():
+        raise ValueError("must be a number")
+    if abs(number.adjusted()) > 18 or len(number.as_tuple().digits) > 36:
+        raise ValueError("is out of range")
+    return number
+
+
+def _ordinal(raw: object) -> int:
+    if isinstance(raw, date) and not isinstance(raw, datetime):
+        return raw.toordinal()
+    if isinstance(raw, str) and len(raw) == 10:
+        try:
+            return date.fromisoformat(raw).toordinal()
+        except ValueError:
+            pass
+    raise ValueError("must be a date as YYYY-MM-DD")
 
 
 INCOME_VERIFICATION = ("none", "stated", "bank", "payroll", "tax")
@@ -170,7 +187,7 @@ STANDARD_FIELDS: tuple[Field, ...] = (
     Field(name="amount", kind=_M, source=Source.APPLICATION, minimum=1, maximum=MAX_MONEY),
     Field(name="term_months", kind=_N, source=Source.APPLICATION, minimum=1, maximum=480),
     Field(name="all_in_apr_pct", kind=_N, source=Source.APPLICATION, scale=2, maximum=100_000),
-    Field(name="applicant_ref", kind=_T, source=Source.APPLICANT),
+    Field(name="applicant.applicant_ref", kind=_T, source=Source.APPLICANT),
     Field(name="applicant.birth_date", kind=FieldKind.DATE, source=Source.APPLICANT),
     Field(name="applicant.age_years", kind=_N, source=Source.APPLICANT, maximum=150),
     Field(name="applicant.employment_type", kind=FieldKind.CHOICE, source=Source.APPLICANT, choices=EMPLOYMENT_TYPES),
@@ -203,6 +220,7 @@ STANDARD_FIELDS: tuple[Field, ...] = (
 """What an application may carry, named by its path in the payload."""
 
 DERIVED_FIELDS: tuple[Field, ...] = (
+    Field(name="application.missing_fields", kind=_N, source=Source.APPLICATION, maximum=1_000),
     Field(name="bureau.age_days", kind=_N, source=Source.BUREAU, maximum=100_000),
     Field(name="channel.served", kind=_B, source=Source.CHANNEL),
     Field(
@@ -211,8 +229,6 @@ DERIVED_FIELDS: tuple[Field, ...] = (
         source=Source.APPLICANT,
         scale=2,
         maximum=10**9,
-        numerator="applicant.monthly_obligations",
-        denominator="applicant.monthly_income",
     ),
     Field(
         name="dti_after_loan_pct",
@@ -221,8 +237,6 @@ DERIVED_FIELDS: tuple[Field, ...] = (
         scale=2,
         maximum=10**9,
         stage=Stage.CEILING,
-        numerator="applicant.monthly_obligations",
-        denominator="applicant.monthly_income",
     ),
 )
 """What the gate computes from the request, the clock it is given and the channel."""

@@ -37,7 +37,7 @@ def annuity_factor(rate_bps: int, term_months: int) -> int:
     """
     if rate_bps == 0:
         return term_months * ANNUITY_SCALE
-    grown = (_MONTHLY_RATE_SCALE + rate_bps) ** term_months
+    grown: int = (_MONTHLY_RATE_SCALE + rate_bps) ** term_months
     base: int = _MONTHLY_RATE_SCALE**term_months
     return (grown - base) * _MONTHLY_RATE_SCALE * ANNUITY_SCALE // (grown * rate_bps)
 

@@ -1,0 +1,205 @@
+"""Reads an application from a request whose form is right already, and checks it against what the policy declares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import cast
+
+from app.domain.application import REPORTABLE_CAUSES, LoanApplication, Unknown
+from app.domain.canonical import parse_instant
+from app.domain.compiler import CompiledPolicy
+from app.domain.errors import ApplicationError, ApplicationProblem, ConsentMissingError
+from app.domain.fields import STANDARD_FIELDS, Field, FieldKind, Value
+
+SECTIONS = ("applicant", "bureau", "device", "business")
+"""The nested objects of a request; every other field stands at its top."""
+
+_PLAIN_INTEGERS = frozenset({FieldKind.NUMBER, FieldKind.MONEY})
+_CAUSES = {cause.value: cause for cause in REPORTABLE_CAUSES}
+_PULLED_AT = "bureau.pulled_at"
+_EARLIEST_YEAR, _LATEST_YEAR = 1970, 2200
+
+_Column = tuple[str, str, bool, int, int, Callable[[object], Value]]
+"""Key in its section, field name, whether a whole number is its own encoding, range, and the general encoding."""
+
+
+def _columns(section: str) -> tuple[_Column, ...]:
+    prefix = f"{section}." if section else ""
+    return tuple(
+        (field.name.removeprefix(prefix), *_column(field))
+        for field in STANDARD_FIELDS
+        if field.name.rpartition(".")[0] == section
+    )
+
+
+def _column(field: Field) -> tuple[str, bool, int, int, Callable[[object], Value]]:
+    plain = field.kind in _PLAIN_INTEGERS and field.scale == 0
+    return field.name, plain, field.minimum, field.maximum, field.encode
+
+
+_TOP = _columns("")
+_NESTED = tuple((section, _columns(section)) for section in SECTIONS)
+
+
+def read_application(payload: Mapping[str, object], policy: CompiledPolicy) -> LoanApplication:
+    """The application of a request, encoded and checked.
+
+    `payload` has the form of the request schema: sections are mappings or null, numbers are whole, decimal or decimal
+    text, instants are aware datetimes or RFC 3339 text. A value is null or absent where it is unknown, and `unknown`
+    may name the cause by the field's name.
+
+    Raises:
+        ConsentMissingError: where the policy requires consent and there is none.
+        ApplicationError: with a JSON pointer for everything that contradicts the policy. Carries no value.
+    """
+    problems: list[ApplicationProblem] = []
+    consent_at = _instant(payload, "consent_at", "/consent_at", problems)
+    if policy.consent_required and payload.get("consent_at") is None:
+        raise ConsentMissingError("the policy requires the applicant's consent")
+    values: dict[str, Value] = {}
+    _encode(payload, _TOP, "/", values, problems)
+    for section, columns in _NESTED:
+        part = payload.get(section)
+        if part is not None:
+            _encode(cast("Mapping[str, object]", part), columns, f"/{section}/", values, problems)
+    attributes = payload.get("attributes")
+    if attributes:
+        _attributes(cast("Mapping[str, object]", attributes), policy, values, problems)
+    bureau = payload.get("bureau")
+    pulled_at = _instant(cast("Mapping[str, object]", bureau or {}), "pulled_at", "/bureau/pulled_at", problems)
+    stated = payload.get("unknown")
+    unknown = _causes(cast("Mapping[str, object]", stated), policy, values, pulled_at, problems) if stated else {}
+    _check(payload, values, policy, problems)
+    completed_at = _instant(payload, "completed_at", "/completed_at", problems)
+    if problems:
+        raise ApplicationError(tuple(problems))
+    applicant_ref = values.get("applicant.applicant_ref")
+    jurisdiction = values.get("jurisdiction")
+    return LoanApplication(
+        application_id=cast("str", payload["application_id"]),
+        revision=cast("int", payload.get("revision") or 1),
+        channel_code=cast("str", payload["channel_code"]),
+        product=cast("str", values["product"]),
+        jurisdiction=cast("str | None", jurisdiction),
+        amount=cast("int", values["amount"]),
+        currency=cast("str", payload["currency"]),
+        term_months=cast("int", values["term_months"]),
+        applicant_ref=cast("str | None", applicant_ref),
+        completed_at=completed_at,
+        consent_at=consent_at,
+        bureau_pulled_at=pulled_at,
+        values=values,
+        unknown=unknown,
+    )
+
+
+def _encode(
+    part: Mapping[str, object],
+    columns: tuple[_Column, ...],
+    pointer: str,
+    values: dict[str, Value],
+    problems: list[ApplicationProblem],
+) -> None:
+    get = part.get
+    for key, name, plain, minimum, maximum, encode in columns:
+        raw = get(key)
+        if raw is None:
+            continue
+        if plain and type(raw) is int and minimum <= raw <= maximum:
+            values[name] = raw
+            continue
+        try:
+            values[name] = encode(raw)
+        except ValueError as error:
+            problems.append(ApplicationProblem(pointer=f"{pointer}{key}", detail=str(error)))
+
+
+def _attributes(
+    given: Mapping[str, object],
+    policy: CompiledPolicy,
+    values: dict[str, Value],
+    problems: list[ApplicationProblem],
+) -> None:
+    for name, raw in given.items():
+        field = policy.attributes.get(name)
+        if field is None:
+            problems.append(_problem("/attributes", name, "the policy declares no such attribute"))
+        elif raw is not None:
+            try:
+                values[field.name] = field.encode(raw)
+            except ValueError as error:
+                problems.append(_problem("/attributes", name, str(error)))
+
+
+def _causes(
+    stated: Mapping[str, object],
+    policy: CompiledPolicy,
+    values: Mapping[str, Value],
+    pulled_at: datetime | None,
+    problems: list[ApplicationProblem],
+) -> dict[str, Unknown]:
+    """The stated causes; each must be of a field that the request may carry and does not."""
+    causes: dict[str, Unknown] = {}
+    for name, raw in stated.items():
+        cause = _CAUSES.get(raw) if isinstance(raw, str) else None
+        if name not in _REQUESTABLE and name.removeprefix("attributes.") not in policy.attributes:
+            problems.append(_problem("/unknown", name, "there is no such field in a request"))
+        elif cause is None:
+            problems.append(_problem("/unknown", name, f"must be one of {', '.join(_CAUSES)}"))
+        elif name in values or (name == _PULLED_AT and pulled_at is not None):
+            problems.append(_problem("/unknown", name, "states a cause for a value that is known"))
+        else:
+            causes[name] = cause
+    return causes
+
+
+_REQUESTABLE = frozenset(field.name for field in STANDARD_FIELDS) | {_PULLED_AT}
+
+
+def _check(
+    payload: Mapping[str, object],
+    values: Mapping[str, Value],
+    policy: CompiledPolicy,
+    problems: list[ApplicationProblem],
+) -> None:
+    """Product, currency, jurisdiction, term and amount must be ones that the policy lends in."""
+    if payload.get("currency") != policy.currency:
+        problems.append(ApplicationProblem(pointer="/currency", detail=f"must be {policy.currency}"))
+    jurisdiction = values.get("jurisdiction")
+    if jurisdiction is not None and policy.jurisdictions is not None and jurisdiction not in policy.jurisdictions:
+        problems.append(ApplicationProblem(pointer="/jurisdiction", detail="the policy does not lend there"))
+    product = policy.products.get(cast("str", values.get("product", "")))
+    if product is None:
+        problems.append(ApplicationProblem(pointer="/product", detail="the policy has no such product"))
+        return
+    term_months = cast("int", values.get("term_months", 0))
+    if not product.term_minimum <= term_months <= product.term_maximum:
+        detail = f"must be from {product.term_minimum} to {product.term_maximum} for this product"
+        problems.append(ApplicationProblem(pointer="/term_months", detail=detail))
+    if cast("int", values.get("amount", 0)) < product.minimum_amount:
+        detail = f"must be at least {product.minimum_amount} for this product"
+        problems.append(ApplicationProblem(pointer="/amount", detail=detail))
+
+
+def _instant(part: Mapping[str, object], key: str, pointer: str, problems: list[ApplicationProblem]) -> datetime | None:
+    raw = part.get(key)
+    if raw is None:
+        return None
+    try:
+        at = raw if isinstance(raw, datetime) else parse_instant(cast("str", raw))
+    except (TypeError, ValueError):
+        problems.append(ApplicationProblem(pointer=pointer, detail="must be an instant with a UTC offset"))
+        return None
+    if at.tzinfo is None:
+        problems.append(ApplicationProblem(pointer=pointer, detail="must name a UTC offset"))
+        return None
+    if not _EARLIEST_YEAR <= at.year <= _LATEST_YEAR:
+        problems.append(ApplicationProblem(pointer=pointer, detail="is out of range"))
+        return None
+    return at
+
+
+def _problem(parent: str, key: str, detail: str) -> ApplicationProblem:
+    escaped = key.replace("~", "~0").replace("/", "~1")
+    return ApplicationProblem(pointer=f"{parent}/{escaped}", detail=detail)

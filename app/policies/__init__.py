@@ -1,0 +1,1 @@
+"""Versioned policies: the documents, their store, and the snapshot that decides."""
