@@ -37,12 +37,10 @@ from app.db.changes import (
 )
 from app.domain.errors import ApplicationError, ConsentMissingError, PolicyError, UnknownChannelError
 from app.identities.oidc import IdentityProviderUnavailableError
-from app.journal.entry import JournalUnavailableError
-from app.rollout.keeper import NotReadyError
-from app.screening.decide import ApplicationConflictError, RevisionSupersededError, UnstorableError
 from app.journal.cursor import CursorError
 from app.journal.entry import JournalUnavailableError
 from app.rollout.keeper import NotReadyError
+from app.screening.decide import ApplicationConflictError, RevisionSupersededError, UnstorableError
 
 log = structlog.get_logger(__name__)
 
@@ -114,10 +112,6 @@ def _cursor(_: CursorError) -> Problem:
 
 
 def _journal(error: JournalUnavailableError) -> Problem:
-    return Problem(ProblemType.LOG_UNAVAILABLE, retry_after_seconds=error.retry_after_seconds)
-
-
-def _journal(error: JournalUnavailableError) -> Problem:
     type_ = ProblemType.OVERLOADED if error.overloaded else ProblemType.LOG_UNAVAILABLE
     return Problem(type_, str(error), retry_after_seconds=error.retry_after_seconds)
 
@@ -147,9 +141,6 @@ ERROR_MAP: Mapping[type[Exception], Callable[[Any], Problem | None]] = MappingPr
         ApplicationConflictError: lambda _: Problem(ProblemType.APPLICATION_CONFLICT),
         RevisionSupersededError: lambda _: Problem(ProblemType.REVISION_SUPERSEDED),
         UnstorableError: lambda _: Problem(ProblemType.UNSTORABLE),
-        JournalUnavailableError: _journal,
-        NotReadyError: lambda _: Problem(ProblemType.NOT_READY, retry_after_seconds=DATABASE_RETRY_SECONDS),
-        ValidationError: invalid_request,
         IdentityProviderUnavailableError: _identity_provider,
         asyncpg.PostgresError: _database,
         asyncpg.InterfaceError: _database,
@@ -172,7 +163,7 @@ def foreseen_problem(error: Exception) -> Problem | None:
 
 
 def problem_for(error: Exception, request_id: str) -> Problem:
-    """What a bare ASGI route answers to an error. What pydantic or a JSON parser refuses there is the request's body."""
+    """What a bare ASGI route answers to an error: what pydantic or a JSON parser refuses there is the body."""
     if isinstance(error, ValidationError):
         return invalid_request(error)
     if isinstance(error, JSONDecodeError):

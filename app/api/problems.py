@@ -110,8 +110,9 @@ class ProblemType(Enum):
         "log-unavailable",
         503,
         "Decisions cannot be recorded now",
-        "The decision log does not answer or too many decisions wait for it. Repeat the same request; see Retry-After.",
+        "The decision log does not answer, so nothing is decided. Repeat the same request; see Retry-After.",
     )
+    OVERLOADED = ("overloaded", 503, "Overloaded", "Too many decisions wait for the log; see Retry-After.")
     NOT_READY = (
         "not-ready",
         503,
