@@ -1,0 +1,89 @@
+# Everything a developer or an operator runs from a clone. Needs Python 3.11 or later, make and a package index;
+# `make run` and `make test` build what else they need in .venv.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Processes that run tests side by side. Tests that need a quiet machine say so with a group of their own.
+TEST_PROCESSES ?= 2
+TESTS ?= tests
+DATA_DIR ?= ../shared/data
+export PIP_ROOT_USER_ACTION = ignore
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test lint types contracts migrations-check check format lock bench real-data clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.demo ## start PostgreSQL and the service with demo data on PORT (8000)
+	@exec $(BIN)/channel-gate demo
+
+test: $(VENV)/.dev ## run the tests (TESTS=path, TEST_PROCESSES=n)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(TESTS)
+
+lint: $(VENV)/.dev ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## check types
+	$(BIN)/mypy
+
+contracts: $(VENV)/.dev ## check which package may import which
+	$(BIN)/lint-imports
+
+migrations-check: $(VENV)/.dev ## go up, down and up again through the migrations, and compare them with the tables
+	$(BIN)/python -m pytest -q -n 0 --durations=0 --durations-min=5 tests/test_migrations.py
+
+check: lint types contracts migrations-check test ## all of the above
+
+format: $(VENV)/.dev ## put the code into its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## measure durable decisions beside a plain endpoint
+	$(BIN)/python -m benchmarks
+
+real-data: $(VENV)/.dev ## run real loan applications through the service (DATA_DIR)
+	@DATA_DIR="$(DATA_DIR)" $(BIN)/python -m benchmarks.real_data
+
+lock: $(VENV)/.dev ## write the lock files anew from pyproject.toml
+	$(PIP) install uv
+	$(COMPILE) pyproject.toml --output-file requirements/production.lock
+	$(COMPILE) --group build --output-file requirements/build.lock
+	$(COMPILE) pyproject.toml --extra embedded --constraint requirements/production.lock \
+		--output-file requirements/demo.lock
+	$(COMPILE) pyproject.toml --all-extras --group dev --constraint requirements/demo.lock \
+		--constraint requirements/build.lock --output-file requirements/dev.lock
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	--no-emit-index-url --custom-compile-command "make lock"
+
+clean: ## stop the demo's database; remove it, the environment and every cache
+	@if [ -x $(BIN)/channel-gate ]; then $(BIN)/channel-gate demo --stop-database; fi
+	@if [ -L .var/postgres ]; then rm -rf "$$(dirname "$$(readlink .var/postgres)")"; fi
+	rm -rf .var $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis dist
+	find app tests migrations benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(BIN)/python:
+	@for python in python3.13 python3.12 python3.11 python3 python3.14 python; do \
+		if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			echo "making $(VENV) with $$("$$python" -V)"; \
+			exec "$$python" -m venv $(VENV); \
+		fi; \
+	done; \
+	echo "Python 3.11 or later with venv is needed and was not found" >&2; exit 1
+
+# The project is installed as a link to this folder; the locks hold every package and its hash.
+$(VENV)/.demo: requirements/demo.lock requirements/build.lock pyproject.toml | $(BIN)/python
+	@echo "installing what the service and its embedded PostgreSQL need"
+	@$(PIP) install --require-hashes --requirement requirements/demo.lock --requirement requirements/build.lock
+	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.lock pyproject.toml | $(BIN)/python
+	@echo "installing what the service and its checks need"
+	@$(PIP) install --require-hashes --requirement requirements/dev.lock
+	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.demo
