@@ -1,1 +1,1 @@
-"""Versioned policies: the documents, their store, and the snapshot that decides."""
+"""Policies as they are stored: versions that never change, one of them active, and the text they are written in."""
