@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
@@ -67,8 +66,7 @@ class FlushStatus(StrEnum):
     POISON = "poison"
 
 
-@dataclass(frozen=True, slots=True)
-class FlushResult:
+class FlushResult(NamedTuple):
     """`response` holds the stored bytes: of this decision when written, of the first one when replayed, else None."""
 
     status: FlushStatus
@@ -78,6 +76,7 @@ class FlushResult:
 class JournalUnavailableError(Exception):
     """The entry is not known to be stored: the caller must not answer with it. A retry finds the truth."""
 
-    def __init__(self, why: str, retry_after_seconds: int = 1) -> None:
+    def __init__(self, why: str, *, overloaded: bool = False, retry_after_seconds: int = 1) -> None:
         super().__init__(why)
+        self.overloaded = overloaded
         self.retry_after_seconds = retry_after_seconds

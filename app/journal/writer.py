@@ -111,7 +111,7 @@ class JournalWriter:
             raise JournalUnavailableError("the decision log is away")
         if len(self._queue) >= self._queue_limit:
             metrics.record_flush_failure("overload")
-            raise JournalUnavailableError("too many decisions wait for the log")
+            raise JournalUnavailableError("too many decisions wait for the log", overloaded=True)
         waiter: asyncio.Future[FlushResult] = asyncio.get_running_loop().create_future()
         queued = self._queued.get(entry.key)
         if queued is not None and queued.entry.fingerprint == entry.fingerprint:

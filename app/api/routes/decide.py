@@ -1,0 +1,112 @@
+"""Applications in, decisions out: one at a time, or as lines."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response, StreamingResponse
+
+from app.api.auth import originator_of, require
+from app.api.batch import BatchRun
+from app.api.decision_route import DECIDING_ROLES, PATH, REPLAYED_HEADER
+from app.api.examples import APPLICATION, DECISION
+from app.api.problems import ProblemType, problem_responses
+from app.api.request_context import request_context
+from app.api.runtime import Runtime
+from app.api.schemas.decisions import DecisionDocument
+from app.identities.principal import Principal
+from app.screening.payload import PAYLOAD
+
+BATCH_PATH = f"{PATH}/batch"
+NDJSON = "application/x-ndjson"
+PAYLOAD_SCHEMA = {"$ref": "#/components/schemas/ApplicationPayload"}
+
+_PROBLEMS = (
+    ProblemType.APPLICATION_CONFLICT,
+    ProblemType.REVISION_SUPERSEDED,
+    ProblemType.BODY_TOO_LARGE,
+    ProblemType.UNKNOWN_CHANNEL,
+    ProblemType.CONSENT_MISSING,
+    ProblemType.UNSTORABLE,
+    ProblemType.LOG_UNAVAILABLE,
+    ProblemType.OVERLOADED,
+    ProblemType.NOT_READY,
+)
+_Caller = Annotated[Principal, Depends(require(*DECIDING_ROLES))]
+
+router = APIRouter(tags=["decisions"])
+
+
+def payload_schemas() -> dict[str, Any]:
+    """What the OpenAPI document needs under `components.schemas` for the request."""
+    schema = PAYLOAD.json_schema(ref_template="#/components/schemas/{model}")
+    nested: dict[str, Any] = schema.pop("$defs", {})
+    return {**nested, "ApplicationPayload": schema}
+
+
+@router.post(
+    PATH,
+    summary="Decide an application",
+    response_model=DecisionDocument,
+    responses={
+        200: {
+            "description": "The durable decision. The same request again gets the same bytes, and says so.",
+            "content": {"application/json": {"examples": {"accepted": {"value": DECISION}}}},
+            "headers": {
+                "Idempotent-Replayed": {
+                    "description": "`true` where an earlier request had made this decision.",
+                    "schema": {"type": "string", "enum": ["true"]},
+                }
+            },
+        },
+        **problem_responses(*_PROBLEMS),
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": PAYLOAD_SCHEMA, "examples": {"typical": {"value": APPLICATION}}}
+            },
+        }
+    },
+)
+async def decide(request: Request, caller: _Caller) -> Response:
+    """Screens the application under its channel's tier and answers once the decision is in the log.
+
+    (originator, `application_id`, `revision`) is the key: the same request again returns the stored bytes, another body
+    under the same key is a 409. A 503 means that nothing is known to be stored: repeat the same request.
+    """
+    gate: Runtime = request.app.state.gate
+    answer = await gate.desk.decide(originator_of(caller), await request.body())
+    headers = {REPLAYED_HEADER[0].decode(): REPLAYED_HEADER[1].decode()} if answer.replayed else None
+    return Response(answer.body, media_type="application/json", headers=headers)
+
+
+@router.post(
+    BATCH_PATH,
+    summary="Decide many applications, as lines",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "One line for each line, in order: `line`, `status`, and `decision` or `problem`.",
+            "content": {NDJSON: {"schema": {"type": "string"}, "example": '{"line":1,"status":200,"decision":{}}\n'}},
+        },
+        **problem_responses(),
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {NDJSON: {"schema": {"type": "string"}, "example": '{"application_id":"A-1"}\n'}},
+        }
+    },
+)
+async def decide_batch(request: Request, caller: _Caller) -> StreamingResponse:
+    """NDJSON in, NDJSON out, streamed and in order, with the same guarantees for each line as for a single request.
+
+    A line that cannot be decided gets its problem and the others go on. Lines count against the caller's rate one by
+    one: a batch that is faster is held back, not refused.
+    """
+    gate: Runtime = request.app.state.gate
+    run = BatchRun(gate, caller, originator_of(caller), request_context(request.scope).request_id)
+    return StreamingResponse(run.answers(request.stream()), media_type=NDJSON)

@@ -1,0 +1,106 @@
+"""What one worker process holds while it serves: connections, snapshot, journal, identities. Made once, started, stopped."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import asyncpg
+import httpx
+from sqlalchemy.ext.asyncio import AsyncEngine
+from uuid_utils.compat import uuid7
+
+from app.db.engine import connect, make_engine
+from app.domain.record import ENGINE
+from app.identities.keys import KeyRing
+from app.identities.oidc import OidcConfig, OidcVerifier
+from app.identities.principal import OriginatorId
+from app.identities.rate_limit import RateLimiter
+from app.journal.writer import JournalWriter
+from app.observability import metrics
+from app.rollout.keeper import SnapshotKeeper
+from app.rollout.upkeep import Upkeep
+from app.screening.decide import DecisionDesk
+from app.settings import Settings
+from app.version import VERSION
+
+
+class Runtime:
+    """The worker's state; routes reach it as `request.app.state.gate`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.read_engine: AsyncEngine = make_engine(settings.serving_url(), pool_size=settings.read_pool_size)
+        self.admin_engine: AsyncEngine = make_engine(settings.governance_url(), pool_size=settings.admin_pool_size)
+        self.keeper = SnapshotKeeper(
+            self._connect_keeper,
+            worker_id=uuid7(),
+            engine=ENGINE,
+            poll_seconds=settings.snapshot_poll_seconds,
+            lease_seconds=settings.lease_seconds,
+            registry_lease_seconds=settings.registry_lease_seconds,
+        )
+        self.writer = JournalWriter(
+            self._connect_writer,
+            queue_limit=settings.flush_queue_limit,
+            batch_limit=settings.flush_batch_limit,
+            deadline_seconds=settings.flush_deadline_seconds,
+            partitions_ahead_months=settings.partitions_ahead_months,
+        )
+        self.desk = DecisionDesk(
+            keeper=self.keeper,
+            writer=self.writer,
+            read_engine=self.read_engine,
+            deadline_seconds=settings.flush_deadline_seconds,
+        )
+        self.upkeep = Upkeep(self.read_engine, partitions_ahead_months=settings.partitions_ahead_months)
+        self.limiter = RateLimiter(
+            default_per_second=settings.rate_limit_per_second, live_workers=lambda: self.keeper.live_workers
+        )
+        self._http = httpx.AsyncClient()
+        self.oidc = self._oidc_verifier()
+
+    def keyring(self) -> KeyRing:
+        """The API keys of the current snapshot."""
+        return self.keeper.latest.keyring
+
+    def now(self) -> datetime:
+        """The server's time."""
+        return datetime.now(UTC)
+
+    async def start(self) -> None:
+        """Begin to follow the database. Returns at once; `/readyz` says when decisions can be made."""
+        metrics.record_worker_started(VERSION)
+        await self.keeper.start()
+        await self.writer.start()
+        await self.upkeep.start()
+
+    async def stop(self) -> None:
+        """Finish what is queued, then let everything go."""
+        await self.upkeep.stop()
+        await self.writer.stop()
+        await self.keeper.stop()
+        await self._http.aclose()
+        await self.read_engine.dispose()
+        await self.admin_engine.dispose()
+
+    async def _connect_keeper(self) -> asyncpg.Connection:
+        return await connect(self.settings.serving_url(), purpose="snapshot", timeout_seconds=2.0)
+
+    async def _connect_writer(self, timeout_seconds: float) -> asyncpg.Connection:
+        return await connect(self.settings.serving_url(), purpose="journal", timeout_seconds=timeout_seconds)
+
+    def _oidc_verifier(self) -> OidcVerifier | None:
+        settings = self.settings
+        if settings.oidc_issuer is None or settings.oidc_audience is None:
+            return None
+        config = OidcConfig(
+            issuer=settings.oidc_issuer,
+            audience=settings.oidc_audience,
+            jwks_url=settings.oidc_jwks_url,
+            roles_claim=settings.oidc_roles_claim,
+        )
+        return OidcVerifier(config, http=self._http, originators=self._originator)
+
+    def _originator(self, code: str) -> OriginatorId | None:
+        found = self.keeper.latest.originators.get(code)
+        return None if found is None else OriginatorId(found)
