@@ -136,6 +136,11 @@ def scaled(raw: object, scale: int) -> int:
         if not -(10**18) < raw < 10**18:
             raise ValueError("is out of range")
         return int(raw * 10**scale)
+    if isinstance(raw, str) and _DECIMAL_TEXT.fullmatch(raw):
+        whole_digits, _, fraction = raw.partition(".")
+        fraction = fraction.rstrip("0")
+        if len(fraction) <= scale:
+            return int(whole_digits + fraction.ljust(scale, "0"))
     power: int = 10**scale
     numerator, denominator = _decimal(raw).as_integer_ratio()
     whole, rest = divmod(numerator * power, denominator)

@@ -10,7 +10,7 @@ from app.domain.application import REPORTABLE_CAUSES, LoanApplication, Unknown
 from app.domain.canonical import parse_instant
 from app.domain.compiler import CompiledPolicy
 from app.domain.errors import ApplicationError, ApplicationProblem, ConsentMissingError
-from app.domain.fields import STANDARD_FIELDS, Field, FieldKind, Value
+from app.domain.fields import MAX_TEXT, STANDARD_FIELDS, Field, FieldKind, Value
 
 SECTIONS = ("applicant", "bureau", "device", "business")
 """The nested objects of a request; every other field stands at its top."""
@@ -20,8 +20,9 @@ _CAUSES = {cause.value: cause for cause in REPORTABLE_CAUSES}
 _PULLED_AT = "bureau.pulled_at"
 _EARLIEST_YEAR, _LATEST_YEAR = 1970, 2200
 
-_Column = tuple[str, str, bool, int, int, Callable[[object], Value]]
-"""Key in its section, field name, whether a whole number is its own encoding, range, and the general encoding."""
+_Column = tuple[str, str, type[int] | type[str] | None, int, int, Callable[[object], Value]]
+"""Key in its section, field name, the type whose values are their own encoding, the range of a number or of a text's
+length, and the encoding of everything else."""
 
 
 def _columns(section: str) -> tuple[_Column, ...]:
@@ -33,8 +34,10 @@ def _columns(section: str) -> tuple[_Column, ...]:
     )
 
 
-def _column(field: Field) -> tuple[str, bool, int, int, Callable[[object], Value]]:
-    plain = field.kind in _PLAIN_INTEGERS and field.scale == 0
+def _column(field: Field) -> tuple[str, type[int] | type[str] | None, int, int, Callable[[object], Value]]:
+    if field.kind is FieldKind.TEXT:
+        return field.name, str, 1, MAX_TEXT, field.encode
+    plain = int if field.kind in _PLAIN_INTEGERS and field.scale == 0 else None
     return field.name, plain, field.minimum, field.maximum, field.encode
 
 
@@ -106,7 +109,9 @@ def _encode(
         raw = get(key)
         if raw is None:
             continue
-        if plain and type(raw) is int and minimum <= raw <= maximum:
+        if (plain is int and type(raw) is int and minimum <= raw <= maximum) or (
+            plain is str and type(raw) is str and minimum <= len(raw) <= maximum
+        ):
             values[name] = raw
             continue
         try:
