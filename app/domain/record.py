@@ -90,6 +90,7 @@ def record_document(decision: Decision, *, decision_id: str) -> dict[str, Json]:
 class Replay(NamedTuple):
     """A decision made again from what was stored."""
 
+    decision: Decision
     outcome: Outcome
     response: dict[str, Json]
     record: dict[str, Json]
@@ -115,6 +116,7 @@ def replay(policy: CompiledPolicy, payload: Mapping[str, object], record: Mappin
         raise ReplayError(f"the record is not whole: {type(error).__name__}") from error
     decision = settle(screen(policy, standing, read_application(payload, policy), at), facts)
     return Replay(
+        decision,
         decision.outcome,
         response_document(decision, decision_id=decision_id),
         record_document(decision, decision_id=decision_id),
