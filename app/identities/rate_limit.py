@@ -5,10 +5,10 @@ and a burst of max(1, B / N). So over any T seconds all workers together admit a
 
     R x T + max(N, B)
 
-while the number of workers stands. When workers come, those that were there grant the old share until they see the new
-ones: at most R x L more, where L is how long the registry takes to show them, and one burst share per newcomer. When
-workers leave, the others grant too little for as long. A worker that restarts forgets, and grants its burst share anew.
-In the other direction: a caller whose connections all end at one worker gets R / N, not R.
+while the number of workers stands. Each change of the number costs at most one further burst (newcomers bring a full
+share, those that stay count the time since their last call at the new share), and at most R x L more, where L is how
+long the registry takes to show a newcomer to the others. A worker that restarts forgets: it is a newcomer. When workers
+leave, the others grant too little for as long. A caller whose connections all end at one worker gets R / N, not R.
 """
 
 from __future__ import annotations
