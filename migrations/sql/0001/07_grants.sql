@@ -5,7 +5,7 @@ GRANT USAGE ON SCHEMA gate TO {{serving}}, {{governance}};
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA gate FROM PUBLIC;
 ALTER DEFAULT PRIVILEGES IN SCHEMA gate REVOKE ALL ON FUNCTIONS FROM PUBLIC;
 
-GRANT SELECT ON gate.state, gate.originators, gate.api_keys, gate.channels, gate.channel_aliases,
+GRANT SELECT ON gate.schema_version, gate.state, gate.originators, gate.api_keys, gate.channels, gate.channel_aliases,
     gate.channel_state_changes, gate.scopes, gate.tier_assignments, gate.policies, gate.policy_activations,
     gate.workers, gate.decision_keys, gate.decisions
     TO {{serving}}, {{governance}};
