@@ -74,7 +74,7 @@ _HEADLINES: Mapping[str, Text] = {
     NextAction.DECLINE: Text(en="We cannot approve the application.", zh="我们无法批准本次申请。"),
 }
 _REASONS_FOLLOW = Text(en="The principal reasons are:", zh="主要原因如下：")
-_FROM = Text(en="source: {}", zh="数据来源：{}")
+_FROM = Text(en=" (source: {})", zh="（数据来源：{}）")
 _BUREAU_DID_NOT_DECIDE = Text(
     en="A credit bureau supplied information that was used. It did not make this decision and cannot explain it.",
     zh="本次决定使用了征信机构提供的信息。征信机构未作出该决定，也无法说明决定的原因。",
@@ -199,7 +199,7 @@ def _notice(response: Mapping[str, Any], say: _Speaker) -> list[str]:
         lines.append(say(_REASONS_FOLLOW))
     for number, reason in enumerate(response["reasons"], start=1):
         source = reason["source"]
-        origin = "" if source is None else f" ({say(_FROM).format(say(SOURCE_NAMES[Source(source)]))})"
+        origin = "" if source is None else say(_FROM).format(say(SOURCE_NAMES[Source(source)]))
         lines.append(f"{number}. {say(reason['text'])}{origin}")
     if any(reason["source"] == Source.BUREAU for reason in response["reasons"]):
         lines.append(say(_BUREAU_DID_NOT_DECIDE))

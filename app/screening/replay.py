@@ -93,8 +93,10 @@ async def _replayed(connection: AsyncConnection, library: PolicyLibrary, stored:
 def replay_decision(policy: CompiledPolicy, stored: StoredDecision) -> Finding:
     """The verdict on one stored decision under the policy version that it names."""
     decision_id = stored.summary.decision_id
-    if stored.input is None or stored.record is None:
+    if stored.summary.erased_at is not None:
         return Finding(decision_id, Verdict.ERASED)
+    if stored.input is None or stored.record is None:
+        return Finding(decision_id, Verdict.UNREADABLE, "the input or the record is missing")
     try:
         again = replay(policy, read_input(stored.input), orjson.loads(stored.record))
     except DomainError as error:
