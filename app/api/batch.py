@@ -74,7 +74,7 @@ class BatchRun:
                     limit = self._gate.settings.body_limit_bytes
                     raise Problem(ProblemType.BODY_TOO_LARGE, f"A line may have at most {limit} bytes.")
                 answer = await self._gate.desk.decide(self._originator_id, line)
-            except Exception as error:  # noqa: BLE001 - every error becomes the problem of its line
+            except Exception as error:
                 problem = problem_for(error, self._request_id)
             else:
                 return b'{"line":%d,"status":200,"decision":%b}\n' % (number, answer.body)

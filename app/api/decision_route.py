@@ -48,7 +48,7 @@ class DecisionRoute:
             answer = await self._gate.desk.decide(originator_of(caller), body)
         except ClientDisconnect:
             return
-        except Exception as error:  # noqa: BLE001 - every error becomes the problem that it is
+        except Exception as error:
             problem = problem_for(error, request_id)
             status = problem.status
             own_headers = [(REQUEST_ID_HEADER, request_id.encode()), *SECURITY_HEADERS]

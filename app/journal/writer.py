@@ -20,10 +20,37 @@ import structlog
 from app.journal.entry import DecisionKey, FlushResult, FlushStatus, JournalEntry, JournalUnavailableError
 from app.observability import metrics
 
-_COLUMN_TYPES = (
-    "int[],text[],int2[],bytea[],uuid[],timestamptz[],text[],int[],text[],int[],int8[],text[],text[],text[],text[],"
-    "text[],text[],text[],int8[],text[],int2[],int8[],int8[],text[],text[],bytea[],bytea[],bytea[],bytea[]"
-).split(",")
+_COLUMN_TYPES = [
+    "int[]",
+    "text[]",
+    "int2[]",
+    "bytea[]",
+    "uuid[]",
+    "timestamptz[]",
+    "text[]",
+    "int[]",
+    "text[]",
+    "int[]",
+    "int8[]",
+    "text[]",
+    "text[]",
+    "text[]",
+    "text[]",
+    "text[]",
+    "text[]",
+    "text[]",
+    "int8[]",
+    "text[]",
+    "int2[]",
+    "int8[]",
+    "int8[]",
+    "text[]",
+    "text[]",
+    "bytea[]",
+    "bytea[]",
+    "bytea[]",
+    "bytea[]",
+]
 _SETTLEMENT_TYPES = ("int[]", "text[]", "int[]", "int8[]", "int8[]")
 FLUSH_SQL = "SELECT row_number, status, response FROM gate.journal_flush({})".format(
     ", ".join(f"${n}::{kind}" for n, kind in enumerate((*_COLUMN_TYPES, *_SETTLEMENT_TYPES), start=1))
@@ -241,8 +268,8 @@ class JournalWriter:
             return False
         return True
 
-    def _give_up(self, batch: list[_Pending], kind: str, error: BaseException | None) -> None:
-        """The batch's fate is unknown: its requests get a 503, the connection goes, and so does what queued behind it."""
+    def _give_up(self, batch: list[_Pending], kind: metrics.FlushFailure, error: BaseException | None) -> None:
+        """The batch's fate is unknown: it gets a 503, the connection goes, and so does what queued behind it."""
         metrics.record_flush_failure(kind)
         _log.error(
             "flush_failed", kind=kind, rows=len(batch), error_code=getattr(error, "sqlstate", type(error).__name__)

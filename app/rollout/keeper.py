@@ -116,7 +116,9 @@ class SnapshotKeeper:
                 async with asyncio.timeout(_TIMEOUT_SECONDS):
                     await self._round()
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, DomainError) as error:
-                _log.warning("snapshot_not_refreshed", error_code=getattr(error, "sqlstate", None) or type(error).__name__)
+                _log.warning(
+                    "snapshot_not_refreshed", error_code=getattr(error, "sqlstate", None) or type(error).__name__
+                )
                 self._drop_connection()
                 await asyncio.sleep(min(0.5, self._poll_seconds))
                 continue

@@ -59,7 +59,9 @@ class Upkeep:
             ensure = text("SELECT gate.partitions_ensure(:ahead)")
             await connection.execute(ensure, {"ahead": self._partitions_ahead_months})
         async with self._engine.connect() as connection:
-            metrics.PARTITIONS_AHEAD.set((await connection.execute(text("SELECT gate.partitions_ahead()"))).scalar_one())
+            metrics.PARTITIONS_AHEAD.set(
+                (await connection.execute(text("SELECT gate.partitions_ahead()"))).scalar_one()
+            )
             busiest = await connection.execute(text(_BUSIEST), {"limit": metrics.CHANNEL_LABEL_LIMIT})
             metrics.CHANNEL_LABELS.reserve(busiest.scalars())
             metrics.record_channels_expiring(await count_expiring(connection))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, TypeAdapter, with_config
 from typing_extensions import TypedDict
@@ -126,5 +126,5 @@ class ApplicationPayload(_Required, total=False):
     ]
 
 
-PAYLOAD: TypeAdapter[dict[str, Any]] = TypeAdapter(ApplicationPayload)
+PAYLOAD: TypeAdapter[ApplicationPayload] = TypeAdapter(ApplicationPayload)
 """Validates the raw body: `PAYLOAD.validate_json(body)`."""

@@ -20,7 +20,9 @@ async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", summary="Can this worker decide?", responses={503: problem_responses(ProblemType.NOT_READY)[503]})
+@router.get(
+    "/readyz", summary="Can this worker decide?", responses={503: problem_responses(ProblemType.NOT_READY)[503]}
+)
 async def readyz(request: Request) -> dict[str, str | int]:
     """Ready with a policy, a snapshot within its lease, and a connection to the log."""
     gate: Runtime = request.app.state.gate
