@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 import yaml
 
 MAX_DEPTH = 40
+MAX_YAML_BYTES = 256 * 1024
+"""YAML is read in pure Python, which is slow: what is longer is sent as JSON."""
 MAX_PLACES = 40
 
 
@@ -51,6 +53,8 @@ def parse_yaml(text: bytes | str) -> object:
     Raises:
         DocumentTextError: where the text is no YAML, or holds what is refused.
     """
+    if len(text) > MAX_YAML_BYTES:
+        raise DocumentTextError(f"is longer than {MAX_YAML_BYTES} bytes of YAML may be; write it as JSON")
     try:
         value = yaml.load(text, Loader=_PolicyLoader)  # noqa: S506 (a subclass of SafeLoader that knows less)
     except yaml.MarkedYAMLError as error:

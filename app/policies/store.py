@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping, Select, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.changes import Change, refusals
+from app.db.changes import Change, StaleChangeError, refusals
 from app.db.tables import policies, policy_activations, state, workers
 from app.domain.canonical import Json, canonical_bytes, digest
 from app.domain.compiler import CompiledPolicy
@@ -184,8 +184,9 @@ async def publish(
     document = compiled.document
     content = canonical_bytes(document.document())
     before = await active_policy(connection)
-    unchanged = before is not None and before.summary.digest == digest(content)
-    if before is not None and unchanged and expected_active in {None, before.version}:
+    if expected_active is not None and (before is None or before.version != expected_active):
+        raise StaleChangeError("another policy version has been published since")
+    if before is not None and before.summary.digest == digest(content):
         revision = (await connection.execute(select(state.c.revision))).scalar_one()
         return Published(
             version=before.version,

@@ -1,0 +1,332 @@
+"""Policies: reading versions, checking a document, publishing a whole one or one threshold."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from app.api.auth import require
+from app.api.cursors import number_of, to_cursor
+from app.api.preconditions import (
+    ETAG_HEADER,
+    IF_MATCH_PARAMETER,
+    IF_NONE_MATCH_PARAMETER,
+    etag,
+    expected_version,
+    is_current,
+    required_version,
+)
+from app.api.problems import FieldError, Problem, ProblemType, problem_responses
+from app.api.request_context import request_context
+from app.api.runtime import Runtime
+from app.api.schemas.policies import (
+    MAX_VERSION,
+    DifferenceDocument,
+    PolicyBody,
+    PolicyPage,
+    PolicySummaryDocument,
+    PolicyVersionDocument,
+    PublishedPolicy,
+    PublishedRollout,
+    PublishQuery,
+    ThresholdChange,
+    ValidatedPolicy,
+    VersionQuery,
+    WaitQuery,
+)
+from app.db.changes import Change, StaleChangeError
+from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.policy import differences, with_threshold
+from app.identities.principal import Principal, Role
+from app.policies.document_text import DocumentTextError, parse_json, parse_yaml
+from app.policies.store import (
+    Published,
+    Rollout,
+    StoredPolicy,
+    active_policy,
+    find_policy,
+    list_policies,
+    publish,
+    read_rollout,
+)
+
+_PATH = "/v1/policies"
+DOCUMENT_PATHS = (_PATH, f"{_PATH}/validate")
+"""Where whole documents come in."""
+DOCUMENT_LIMIT_BYTES = 1024 * 1024
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.25
+
+_PARSERS = {
+    "application/json": parse_json,
+    "application/yaml": parse_yaml,
+    "application/x-yaml": parse_yaml,
+    "text/yaml": parse_yaml,
+}
+READING_ROLES = (Role.ANALYST, Role.REVIEWER, Role.POLICY_AUTHOR, Role.POLICY_APPROVER, Role.ADMIN)
+"""Thresholds are no business of who sends applications or outcomes."""
+WRITING_ROLES = (Role.POLICY_AUTHOR, Role.ADMIN)
+
+Reader = Annotated[Principal, Depends(require(*READING_ROLES))]
+Author = Annotated[Principal, Depends(require(*WRITING_ROLES))]
+
+_BODY_REF = "#/components/schemas/PolicyBody"
+_DOCUMENT_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": {"$ref": _BODY_REF}},
+        "application/yaml": {"schema": {"$ref": _BODY_REF}},
+    },
+}
+_DOCUMENT_PROBLEMS = (ProblemType.INVALID_POLICY, ProblemType.BODY_TOO_LARGE, ProblemType.UNSUPPORTED_MEDIA_TYPE)
+_PUBLISHED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Published, and every live worker serves it.", "headers": ETAG_HEADER},
+    202: {
+        "description": "Published; `rollout.pending` lists the workers that do not serve it yet.",
+        "model": PublishedPolicy,
+        "headers": ETAG_HEADER,
+    },
+}
+_READ: dict[int | str, dict[str, Any]] = {
+    200: {"headers": ETAG_HEADER},
+    304: {"description": "The caller holds this version.", "headers": ETAG_HEADER},
+    **problem_responses(ProblemType.NOT_FOUND),
+}
+
+router = APIRouter(tags=["policies"])
+
+
+def document_schemas() -> dict[str, Any]:
+    """What the OpenAPI document needs under `components.schemas` for the body of a policy."""
+    schema = PolicyBody.model_json_schema(ref_template="#/components/schemas/{model}")
+    nested: dict[str, Any] = schema.pop("$defs", {})
+    return {**nested, "PolicyBody": schema}
+
+
+# Reading --------------------------------------------------------------------------------------------------------------
+
+
+@router.get(_PATH, summary="List policy versions", response_model=PolicyPage, responses=problem_responses())
+async def get_policies(request: Request, query: Annotated[VersionQuery, Query()], _: Reader) -> PolicyPage:
+    """A page of versions without their documents, newest first."""
+    gate: Runtime = request.app.state.gate
+    before = number_of(query.cursor)
+    async with gate.read_engine.connect() as connection:
+        active = (await read_rollout(connection)).policy_version
+        found = await list_policies(
+            connection,
+            before_version=None if before is None else min(before, MAX_VERSION),
+            limit=query.limit + 1,
+        )
+    page = found[: query.limit]
+    return PolicyPage(
+        active_version=active,
+        policies=tuple(PolicySummaryDocument.of(summary) for summary in page),
+        next_cursor=to_cursor(page[-1].version) if len(found) > query.limit else None,
+    )
+
+
+@router.get(
+    f"{_PATH}/active",
+    summary="The active policy",
+    response_model=PolicyVersionDocument,
+    responses=_READ,
+    openapi_extra={"parameters": [IF_NONE_MATCH_PARAMETER]},
+)
+async def get_active_policy(request: Request, _: Reader) -> Response:
+    """The policy that decisions are made under. Its ETag is what If-Match of a change names."""
+    gate: Runtime = request.app.state.gate
+    async with gate.read_engine.connect() as connection:
+        stored = await active_policy(connection)
+    return _version_answer(request, stored, "No policy has been published yet.")
+
+
+@router.get(
+    f"{_PATH}/{{version}}",
+    summary="One policy version",
+    response_model=PolicyVersionDocument,
+    responses=_READ,
+    openapi_extra={"parameters": [IF_NONE_MATCH_PARAMETER]},
+)
+async def get_policy(request: Request, version: Annotated[int, Path(ge=1, le=MAX_VERSION)], _: Reader) -> Response:
+    """A version never changes."""
+    gate: Runtime = request.app.state.gate
+    async with gate.read_engine.connect() as connection:
+        stored = await find_policy(connection, version)
+    return _version_answer(request, stored, "There is no such version.")
+
+
+# Publishing -----------------------------------------------------------------------------------------------------------
+
+
+@router.post(
+    f"{_PATH}/validate",
+    summary="Check a policy without storing it",
+    response_model=ValidatedPolicy,
+    responses=problem_responses(*_DOCUMENT_PROBLEMS),
+    openapi_extra={"requestBody": _DOCUMENT_BODY},
+)
+async def validate_policy(request: Request, _: Reader) -> ValidatedPolicy:
+    """Compiles the document and says what publishing it would change; a 422 lists every fault by row and column."""
+    gate: Runtime = request.app.state.gate
+    compiled = await _compiled_body(request)
+    async with gate.read_engine.connect() as connection:
+        active = await active_policy(connection)
+    found = () if active is None else differences(active.policy(), compiled.document)
+    return ValidatedPolicy(
+        valid=True,
+        name=compiled.document.name,
+        rules=len(compiled.document.rules),
+        compared_with=None if active is None else active.version,
+        differences=tuple(DifferenceDocument.of(difference) for difference in found),
+    )
+
+
+@router.post(
+    _PATH,
+    summary="Publish a policy",
+    response_model=PublishedPolicy,
+    responses={
+        **_PUBLISHED,
+        **problem_responses(*_DOCUMENT_PROBLEMS, ProblemType.CONFLICT, ProblemType.PRECONDITION_FAILED),
+    },
+    openapi_extra={"requestBody": _DOCUMENT_BODY, "parameters": [IF_MATCH_PARAMETER]},
+)
+async def publish_policy(request: Request, query: Annotated[PublishQuery, Query()], caller: Author) -> Response:
+    """Checks the whole document, stores it as the next version and makes it the active one.
+
+    If-Match may name the version that it was written from. A document that is active already makes no new version, so
+    a publish whose answer was lost can be repeated.
+    """
+    gate: Runtime = request.app.state.gate
+    _allow_single_person(gate)
+    expected = expected_version(request)
+    compiled = await _compiled_body(request)
+    async with gate.admin_engine.begin() as connection:
+        published = await publish(
+            connection,
+            compiled,
+            expected_active=expected,
+            comment=query.comment,
+            change=_change(request, caller),
+        )
+    return await _published_answer(gate, published, query.wait)
+
+
+@router.patch(
+    f"{_PATH}/active/rules/{{code}}/thresholds/{{tier}}",
+    summary="Change one threshold of one rule for one tier",
+    response_model=PublishedPolicy,
+    responses={
+        **_PUBLISHED,
+        **problem_responses(
+            ProblemType.NOT_FOUND,
+            ProblemType.CONFLICT,
+            ProblemType.PRECONDITION_FAILED,
+            ProblemType.PRECONDITION_REQUIRED,
+            ProblemType.INVALID_POLICY,
+            ProblemType.BODY_TOO_LARGE,
+        ),
+    },
+    openapi_extra={"parameters": [{**IF_MATCH_PARAMETER, "required": True}]},
+)
+async def change_threshold(
+    *,
+    request: Request,
+    code: Annotated[str, Path(pattern=r"^[A-Z][A-Z0-9_]{1,31}$")],
+    tier: Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,63}$")],
+    query: Annotated[WaitQuery, Query()],
+    body: ThresholdChange,
+    caller: Author,
+) -> Response:
+    """Publishes the active policy with this one change. If-Match must name the version that it was made from."""
+    gate: Runtime = request.app.state.gate
+    _allow_single_person(gate)
+    expected = required_version(request)
+    value = list(body.value) if isinstance(body.value, tuple) else body.value
+    async with gate.admin_engine.begin() as connection:
+        base = await active_policy(connection)
+        if base is None or base.version != expected:
+            raise StaleChangeError("another policy version has been published since")
+        policy = base.policy()
+        if code not in {rule.code for rule in policy.rules} or tier not in {known.code for known in policy.tiers}:
+            raise Problem(ProblemType.NOT_FOUND, "The active policy has no such rule or tier.")
+        compiled = compile_policy(with_threshold(policy, code, tier, value).document())
+        published = await publish(
+            connection, compiled, expected_active=expected, comment=body.comment, change=_change(request, caller)
+        )
+    return await _published_answer(gate, published, query.wait)
+
+
+def _allow_single_person(gate: Runtime) -> None:
+    if not gate.settings.single_person_mode:
+        raise Problem(
+            ProblemType.CONFLICT,
+            "Single-person mode is off here, so one person cannot publish: it takes a draft and a second person's "
+            "approval, which this version of the service does not offer yet.",
+        )
+
+
+def _change(request: Request, caller: Principal) -> Change:
+    return Change(actor=caller.subject, request_id=request_context(request.scope).request_id)
+
+
+async def _compiled_body(request: Request) -> CompiledPolicy:
+    """The compiled document of a body in JSON or YAML.
+
+    Raises:
+        Problem: unsupported-media-type, or invalid-policy where it is no document at all.
+        PolicyError: with every fault of the policy.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    parse = _PARSERS.get(media_type)
+    if parse is None:
+        raise Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, "Send application/json or application/yaml.")
+    body = await request.body()
+    try:
+        # Off the event loop: a large document takes long, and decisions should not wait for it.
+        return await asyncio.to_thread(lambda: compile_policy(parse(body)))
+    except DocumentTextError as error:
+        fault = FieldError(pointer="", detail=str(error), row="policy", column="")
+        raise Problem(ProblemType.INVALID_POLICY, errors=[fault]) from None
+
+
+async def _published_answer(gate: Runtime, published: Published, wait_seconds: float) -> Response:
+    rollout = await _rolled_out(gate, published.revision, wait_seconds)
+    answer = PublishedPolicy(
+        version=published.version,
+        mode="single-person",
+        changed=published.changed,
+        based_on=published.based_on,
+        differences=tuple(DifferenceDocument.of(difference) for difference in published.differences),
+        rollout=PublishedRollout.of(rollout),
+    )
+    headers = {"ETag": etag(published.version), "Location": f"{_PATH}/{published.version}"}
+    return JSONResponse(answer.model_dump(mode="json"), status_code=202 if rollout.pending else 200, headers=headers)
+
+
+async def _rolled_out(gate: Runtime, revision: int, wait_seconds: float) -> Rollout:
+    """Who serves the revision, as soon as all live workers do or the time is over."""
+    deadline = time.monotonic() + wait_seconds
+    pause_seconds = _FIRST_PAUSE_SECONDS
+    while True:
+        async with gate.read_engine.connect() as connection:
+            rollout = await read_rollout(connection, revision)
+        left_seconds = deadline - time.monotonic()
+        if not rollout.pending or left_seconds <= 0:
+            return rollout
+        await asyncio.sleep(min(pause_seconds, left_seconds))
+        pause_seconds = min(pause_seconds * 1.5, _LONGEST_PAUSE_SECONDS)
+
+
+def _version_answer(request: Request, stored: StoredPolicy | None, absent: str) -> Response:
+    if stored is None:
+        raise Problem(ProblemType.NOT_FOUND, absent)
+    headers = {"ETag": etag(stored.version), "Cache-Control": "private, no-cache"}
+    if is_current(request, stored.version):
+        return Response(status_code=304, headers=headers)
+    document = PolicyVersionDocument.of(stored).model_dump_json()
+    return Response(document, media_type="application/json", headers=headers)
