@@ -76,7 +76,9 @@ def _openapi(api: FastAPI, settings: Settings) -> Callable[[], dict[str, Any]]:
         if api.openapi_schema is None:
             schema = get_openapi(title=api.title, version=api.version, summary=api.summary, routes=api.routes)
             components = schema.setdefault("components", {})
-            components.setdefault("schemas", {}).update({**decide.payload_schemas(), **problem_schemas()})
+            components.setdefault("schemas", {}).update(
+                {**decide.payload_schemas(), **policies.document_schemas(), **problem_schemas()}
+            )
             components["securitySchemes"] = security_schemes(settings.oidc_issuer)
             api.openapi_schema = schema
         return api.openapi_schema
