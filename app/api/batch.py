@@ -63,7 +63,7 @@ class BatchRun:
             self._answers.put_nowait(None)
 
     async def _put(self, number: int, line: bytes | None, problem: Problem | None) -> None:
-        while (wait_seconds := self._gate.limiter.take(self._caller.subject, self._caller.rate_limit_per_second)) > 0:
+        while (wait_seconds := self._gate.limiter.take(self._caller.subject, self._caller.rate_limit_per_second)) > 0:  # noqa: ASYNC110 - what it waits for is time
             await asyncio.sleep(wait_seconds)
         self._answers.put_nowait(asyncio.create_task(self._answer(number, line, problem)))
 

@@ -1,4 +1,4 @@
-"""What one worker process holds while it serves: connections, snapshot, journal, identities. Made once, started, stopped."""
+"""What one worker process holds while it serves: connections, snapshot, journal and identities."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ MIGRATION_LOCK = 4_840_311_976_251_040
 LOCK_TIMEOUT = "5s"
 """A migration that cannot get a lock gives up, rather than queue every decision behind it."""
 
+_VERSION = f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}"  # noqa: S608 - constants
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -58,7 +59,7 @@ async def current(url: str) -> str | None:
     try:
         if await connection.fetchval("SELECT to_regclass($1)", f"{SCHEMA}.{VERSION_TABLE}") is None:
             return None
-        revision: str | None = await connection.fetchval(f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}")
+        revision: str | None = await connection.fetchval(_VERSION)
         return revision
     finally:
         await connection.close()

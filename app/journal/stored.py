@@ -1,4 +1,4 @@
-"""Looks up the answer that a request got before, for the few requests that can no longer be decided as they once were."""
+"""Looks up the answer that a request got before, for those that can no longer be decided as they once were."""
 
 from __future__ import annotations
 

@@ -20,41 +20,43 @@ import structlog
 from app.journal.entry import DecisionKey, FlushResult, FlushStatus, JournalEntry, JournalUnavailableError
 from app.observability import metrics
 
-_COLUMN_TYPES = [
-    "int[]",
-    "text[]",
-    "int2[]",
-    "bytea[]",
-    "uuid[]",
-    "timestamptz[]",
-    "text[]",
-    "int[]",
-    "text[]",
-    "int[]",
-    "int8[]",
-    "text[]",
-    "text[]",
-    "text[]",
-    "text[]",
-    "text[]",
-    "text[]",
-    "text[]",
-    "int8[]",
-    "text[]",
-    "int2[]",
-    "int8[]",
-    "int8[]",
-    "text[]",
-    "text[]",
-    "bytea[]",
-    "bytea[]",
-    "bytea[]",
-    "bytea[]",
-]
-_SETTLEMENT_TYPES = ("int[]", "text[]", "int[]", "int8[]", "int8[]")
-FLUSH_SQL = "SELECT row_number, status, response FROM gate.journal_flush({})".format(
-    ", ".join(f"${n}::{kind}" for n, kind in enumerate((*_COLUMN_TYPES, *_SETTLEMENT_TYPES), start=1))
+COLUMN_TYPES = {
+    "originator_id": "int",
+    "application_id": "text",
+    "revision": "int2",
+    "fingerprint": "bytea",
+    "decision_id": "uuid",
+    "decided_at": "timestamptz",
+    "retention_class": "text",
+    "policy_version": "int",
+    "engine": "text",
+    "channel_id": "int",
+    "channel_revision": "int8",
+    "channel_code": "text",
+    "sub_id": "text",
+    "product": "text",
+    "jurisdiction": "text",
+    "tier": "text",
+    "outcome": "text",
+    "next_action": "text",
+    "amount": "int8",
+    "currency": "text",
+    "term_months": "int2",
+    "ceiling_amount": "int8",
+    "offered_amount": "int8",
+    "reason_codes": "text",
+    "applicant_ref": "text",
+    "content_digest": "bytea",
+    "input": "bytea",
+    "record": "bytea",
+    "response": "bytea",
+}
+"""The arrays that `gate.journal_flush` takes: the fields of an entry, in order, with their types."""
+_SETTLEMENT_TYPES = ("int", "text", "int", "int8", "int8")
+_PARAMETERS = ", ".join(
+    f"${n}::{kind}[]" for n, kind in enumerate((*COLUMN_TYPES.values(), *_SETTLEMENT_TYPES), start=1)
 )
+FLUSH_SQL = f"SELECT row_number, status, response FROM gate.journal_flush({_PARAMETERS})"  # noqa: S608 - types only
 _NOBODY_AND_NOTHING: tuple[list[object], ...] = ([], [], [], [], [])
 """The arrays of persons and budgets."""
 
@@ -170,7 +172,7 @@ class JournalWriter:
                 await self._write(batch)
 
     def _take_batch(self) -> list[_Pending]:
-        """The next rows in order of arrival, no key twice: a second one waits for the next batch and finds the first."""
+        """The next rows in order of arrival, no key twice: the second waits for the next batch and finds the first."""
         batch: list[_Pending] = []
         keys: set[DecisionKey] = set()
         held_back: list[_Pending] = []

@@ -1,4 +1,4 @@
-"""Keeps a worker's snapshot current: a notification brings a change at once, a poll heals a lost one, a lease bounds both."""
+"""Keeps a worker's snapshot current: a notification brings a change, a poll heals a lost one, a lease bounds both."""
 
 from __future__ import annotations
 
@@ -116,9 +116,7 @@ class SnapshotKeeper:
                 async with asyncio.timeout(_TIMEOUT_SECONDS):
                     await self._round()
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, DomainError) as error:
-                _log.warning(
-                    "snapshot_not_refreshed", error_code=getattr(error, "sqlstate", None) or type(error).__name__
-                )
+                _log.warning("snapshot_not_refreshed", exc_info=error)
                 self._drop_connection()
                 await asyncio.sleep(min(0.5, self._poll_seconds))
                 continue

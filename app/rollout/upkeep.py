@@ -46,7 +46,7 @@ class Upkeep:
             try:
                 await self.round()
             except (OSError, TimeoutError, sqlalchemy.exc.SQLAlchemyError) as error:
-                _log.warning("upkeep_failed", error_type=type(error).__name__)
+                _log.warning("upkeep_failed", exc_info=error)
             await asyncio.sleep(_PERIOD_SECONDS)
 
     async def round(self) -> None:
