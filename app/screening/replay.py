@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import orjson
@@ -109,7 +109,7 @@ def replay_decision(policy: CompiledPolicy, stored: StoredDecision) -> Finding:
     return Finding(decision_id, Verdict.DIFFERENT, difference)
 
 
-def read_input(stored: bytes) -> dict[str, Any]:
+def read_input(stored: bytes) -> Mapping[str, object]:
     """The request that was stored, read as the hot path reads it.
 
     A schema may have become stricter since; what it no longer takes is read as plain JSON, which the domain checks.
