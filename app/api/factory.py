@@ -15,12 +15,15 @@ from app.api.decision_route import DecisionRoute
 from app.api.docs_page import mount_docs
 from app.api.error_map import install_error_handlers
 from app.api.measure import MeasureMiddleware
+from app.api.openapi_examples import restore_examples
 from app.api.problems import problem_schemas
 from app.api.routes import channels, decide, decisions, health, policies, rollout
 from app.api.runtime import Runtime
 from app.api.security_headers import http_middleware
 from app.settings import Settings
 from app.version import VERSION
+
+_RESOURCES = (decide, decisions, channels, policies, rollout, health)
 
 
 class GateApp:
@@ -62,8 +65,8 @@ def _make_api(gate: Runtime) -> FastAPI:
     api.add_middleware(MeasureMiddleware)
     api.state.gate = gate
     install_error_handlers(api)
-    for routes in (decide, decisions, channels, policies, rollout, health):
-        api.include_router(routes.router)
+    for resource in _RESOURCES:
+        api.include_router(resource.router)
     mount_docs(api)
     api.openapi = _openapi(api, gate.settings)  # type: ignore[method-assign]
     return api
@@ -75,6 +78,7 @@ def _openapi(api: FastAPI, settings: Settings) -> Callable[[], dict[str, Any]]:
     def document() -> dict[str, Any]:
         if api.openapi_schema is None:
             schema = get_openapi(title=api.title, version=api.version, summary=api.summary, routes=api.routes)
+            restore_examples(schema, (route for each in _RESOURCES for route in each.router.routes))
             components = schema.setdefault("components", {})
             components.setdefault("schemas", {}).update(
                 {**decide.payload_schemas(), **policies.document_schemas(), **problem_schemas()}
