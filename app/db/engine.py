@@ -29,6 +29,8 @@ def make_engine(url: str, *, pool_size: int, statement_timeout_seconds: float = 
             "server_settings": {
                 "application_name": APPLICATION_NAME,
                 "statement_timeout": str(int(statement_timeout_seconds * 1000)),
+                # An admin change holds the fence that decisions pass: a client that hangs must not hold it for long.
+                "idle_in_transaction_session_timeout": "5000",
             },
         },
     )
