@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
-import os
 import re
 import sys
 from collections.abc import Awaitable, Callable
@@ -14,15 +12,15 @@ from typing import Annotated, TypeVar
 import asyncpg
 import orjson
 import typer
-import uuid_utils
 from rich.console import Console
 from rich.table import Table
 
-from app.db.changes import Change
+from app.cli.errors import CommandError
+from app.cli.governance import Actor, change_of
 from app.db.engine import connect
 from app.identities import keys as api_keys
 from app.identities.principal import Role
-from app.settings import SettingsError, read_settings
+from app.settings import read_settings
 
 Result = TypeVar("Result")
 
@@ -41,14 +39,6 @@ def _duration(text: str) -> timedelta:
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-def _actor() -> str:
-    try:
-        return f"cli:{getpass.getuser()}"
-    except (OSError, KeyError):  # a container's user may have no name
-        return f"cli:{os.getuid()}"
-
-
-Actor = Annotated[str, typer.Option("--actor", default_factory=_actor, help="Who the audit log names for the change.")]
 ExpiresIn = Annotated[str, typer.Option(help="How long the key is valid, such as 90d, or `never`.")]
 
 
@@ -60,7 +50,9 @@ def add_originator(
 ) -> None:
     """Register an originator. Does nothing where the code is registered already."""
     number = _run(
-        lambda connection: api_keys.register_originator(connection, code=code, name=name or code, change=_change(actor))
+        lambda connection: api_keys.register_originator(
+            connection, code=code, name=name or code, change=change_of(actor)
+        )
     )
     typer.echo(f"originator {code} has the id {number}")
 
@@ -86,7 +78,7 @@ def create(
             person_id=person,
             rate_limit_per_second=rate_limit,
             expires_at=_expiry(expires_in),
-            change=_change(actor),
+            change=change_of(actor),
         )
     )
     _show_once(issued)
@@ -143,7 +135,7 @@ def rotate(
             overlap=remaining,
             now=now,
             expires_at=_expiry(expires_in) if expires_in else None,
-            change=_change(actor),
+            change=change_of(actor),
         )
     )
     _show_once(issued)
@@ -159,12 +151,14 @@ def revoke(
 ) -> None:
     """End a key. A revocation is never taken back."""
     at = datetime.now(UTC) + (_duration(after) if after else timedelta(0))
-    ended = _run(lambda connection: api_keys.revoke(connection, key_id, at=at, reason=reason, change=_change(actor)))
+    ended = _run(lambda connection: api_keys.revoke(connection, key_id, at=at, reason=reason, change=change_of(actor)))
     typer.echo(f"{key_id} ends at {at:%Y-%m-%d %H:%M}Z" if ended else f"{key_id} had ended or ends earlier already")
 
 
 def _run(work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
-    async def with_connection(url: str) -> Result:
+    url = read_settings().governance_url()
+
+    async def with_connection() -> Result:
         connection = await connect(url, purpose="keys")
         try:
             return await work(connection)
@@ -172,16 +166,9 @@ def _run(work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
             await connection.close()
 
     try:
-        return asyncio.run(with_connection(read_settings().governance_url()))
-    except (SettingsError, api_keys.KeyChangeError) as error:
-        typer.echo(f"error: {error}", err=True)
-    except (OSError, asyncpg.PostgresConnectionError, asyncpg.InvalidAuthorizationSpecificationError) as error:
-        typer.echo(f"error: the database does not let us in ({type(error).__name__})", err=True)
-    raise typer.Exit(1)
-
-
-def _change(actor: str) -> Change:
-    return Change(actor=actor, request_id=str(uuid_utils.uuid7()))
+        return asyncio.run(with_connection())
+    except api_keys.KeyChangeError as error:
+        raise CommandError(str(error)) from None
 
 
 def _expiry(text: str) -> datetime | None:
