@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import RowMapping, Select, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.channels.expiry import expires_within_days, expiring
+from app.channels.expiry import expires_within_days, expiring, in_service
 from app.db.changes import Change, refusals
 from app.db.tables import channel_aliases, channel_state_changes, channels
 from app.domain.channel import ChannelId, ChannelKind, ChannelState
@@ -147,6 +147,18 @@ async def state_history(connection: AsyncConnection, channel_id: ChannelId) -> t
         )
         for row in (await connection.execute(query)).mappings()
     )
+
+
+async def list_expiring(
+    connection: AsyncConnection, *, at: datetime, within_days: int
+) -> tuple[RegisteredChannel, ...]:
+    """The served channels whose validity ends within so many days, or has ended; the first end first."""
+    query = (
+        selection()
+        .where(in_service(), channels.c.valid_to <= at + timedelta(days=within_days))
+        .order_by(channels.c.valid_to, channels.c.code)
+    )
+    return tuple(channel_of(row) for row in (await connection.execute(query)).mappings())
 
 
 def selection() -> Select[Any]:

@@ -57,6 +57,10 @@ _BY_CONSTRAINT: Mapping[str, RefusedChangeError] = {
     "tier_assignments_do_not_overlap": ConflictingChangeError("the scope has a tier over some of that time already"),
     "tier_assignments_half_open": InvalidChangeError("an assignment must end after it begins"),
     "channels_validity": InvalidChangeError("a channel's validity must end after it begins"),
+    "channels_code_check": InvalidChangeError("a code is 1 to 64 letters, digits, dots, hyphens or underscores"),
+    "channel_aliases_alias_check": InvalidChangeError(
+        "an alias is 1 to 64 letters, digits, dots, hyphens or underscores"
+    ),
 }
 
 _BY_CLASS: Mapping[str, type[RefusedChangeError]] = {
