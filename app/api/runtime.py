@@ -79,6 +79,8 @@ class Runtime:
         await self.upkeep.stop()
         await self.writer.stop()
         await self.keeper.stop()
+        if self.oidc is not None:
+            await self.oidc.close()
         await self._http.aclose()
         await self.read_engine.dispose()
         await self.admin_engine.dispose()
