@@ -61,8 +61,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 	--no-emit-index-url --custom-compile-command "make lock"
 
 clean: ## stop the demo's database; remove it, the environment and every cache
-	@if [ -x $(BIN)/channel-gate ]; then $(BIN)/channel-gate demo --stop-database; fi
-	@if [ -L .var/postgres ]; then rm -rf "$$(dirname "$$(readlink .var/postgres)")"; fi
+	@if [ -x $(BIN)/channel-gate ]; then $(BIN)/channel-gate demo --remove || true; fi
 	rm -rf .var $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis dist
 	find app tests migrations benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 

@@ -21,8 +21,8 @@ app = typer.Typer()
 @app.command("demo")
 def demo(
     directory: Annotated[Path, typer.Option(help="Where the demo keeps its database and keys.")] = Path(".var"),
-    stop_database: Annotated[
-        bool, typer.Option("--stop-database", help="Stop the database that a killed demo left behind, and end.")
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Stop the demo's database, remove it with all that is in it, and end.")
     ] = False,
 ) -> None:
     """Start PostgreSQL from its wheel, migrate, put demo data in, and serve on PORT (8000) until Ctrl-C."""
@@ -31,9 +31,9 @@ def demo(
     except ImportError as error:
         raise CommandError("the demo needs the embedded PostgreSQL: pip install 'channel-gate[embedded]'") from error
     try:
-        if stop_database:
-            if embedded.stop_embedded(directory / "postgres"):
-                typer.echo("stopped the demo's database")
+        if remove:
+            if embedded.remove_embedded(directory / "postgres"):
+                typer.echo("removed the demo's database")
             return
         # A signal that comes before the service listens for it must not leave the database running.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

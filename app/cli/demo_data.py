@@ -149,7 +149,7 @@ async def _assign_tier(connection: Any, code: str, tier: str) -> None:
         code,
         tiers.Scope(),
         tier=tier,
-        valid_from=datetime.now(UTC) + timedelta(seconds=1),
+        valid_from=datetime.now(UTC),
         valid_to=None,
         cause=tiers.Cause.INITIAL,
         reason="Part of the demo.",

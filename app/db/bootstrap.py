@@ -63,7 +63,7 @@ async def bootstrap(
     roles = roles or Roles()
     passwords = passwords or {}
     await _create_roles_and_database(superuser_url, database=database, roles=roles, passwords=passwords)
-    await _hand_over(url_for(superuser_url, database=database), database=database, roles=roles)
+    await hand_over(url_for(superuser_url, database=database), database=database, roles=roles)
     urls = [
         url_for(superuser_url, user=role, password=passwords.get(role, ""), database=database) for role in roles.names()
     ]
@@ -106,8 +106,12 @@ async def _create_roles_and_database(
         await connection.close()
 
 
-async def _hand_over(database_url: str, *, database: str, roles: Roles) -> None:
-    """Nobody but the three logins may enter, and only the owner may create."""
+async def hand_over(database_url: str, *, database: str, roles: Roles) -> None:
+    """Let nobody but the three logins enter, and nobody but the owner create. `database_url`: as superuser.
+
+    Raises:
+        OSError, asyncpg.PostgresError: where the server is away or the login may not do it.
+    """
     connection = await asyncpg.connect(database_url, timeout=10)
     try:
         name = quoted_name(database)

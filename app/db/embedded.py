@@ -17,6 +17,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -176,6 +177,23 @@ def stop_embedded(directory: Path = DEFAULT_DIRECTORY) -> bool:
         return running
 
 
+def remove_embedded(directory: Path = DEFAULT_DIRECTORY) -> bool:
+    """Stop the server of a directory whoever holds it, and remove its data; says whether there was any.
+
+    Raises:
+        EmbeddedPostgresError: where the wheel is absent or the server does not stop.
+    """
+    if not directory.exists():
+        return False
+    stop_embedded(directory)
+    if directory.is_symlink():
+        shutil.rmtree(directory.resolve().parent)
+        directory.unlink()
+    else:
+        shutil.rmtree(directory)
+    return True
+
+
 def _lay_out(directory: Path) -> _Layout:
     """Find the wheel and a place for the data that the server's user can reach.
 
@@ -280,19 +298,35 @@ def _initialise(layout: _Layout) -> None:
 
 
 def _is_running(layout: _Layout) -> bool:
-    """Whether the server lives. What is left of a killed one is cleared away, so that the next can start.
-
-    A killed server that nobody has reaped still answers signals, and PostgreSQL would take it for a live one.
-    """
+    """Whether the server lives. What a killed one left is waited for or cleared away, so that the next can start."""
     pid_file = layout.data / "postmaster.pid"
     try:
         pid = int(pid_file.read_text(encoding="ascii").split("\n", 1)[0])
-        if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-            pid_file.unlink()
-            return False
-    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+    except (FileNotFoundError, ValueError):
         return False
-    return _run(layout, "pg_ctl", "-s", "-D", str(layout.data), "status", check=False) == 0
+    if _run(layout, "pg_ctl", "-s", "-D", str(layout.data), "status", check=False) == 0 and not _is_zombie(pid):
+        return True
+    # Its children notice within a moment that it is gone; until then they hold the memory that the next one needs.
+    deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+    while _has_processes(layout) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if _is_zombie(pid):  # answers signals while nobody has reaped it, and PostgreSQL would take it for a live one
+        for lock_file in (pid_file, layout.socket_directory / f"{_SOCKET_NAME}.lock"):
+            lock_file.unlink(missing_ok=True)
+    return False
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _has_processes(layout: _Layout) -> bool:
+    """Whether any process works in the data directory, as all of a server's do."""
+    data = str(layout.data.resolve())
+    return any(process.info["cwd"] == data for process in psutil.process_iter(["cwd"]))
 
 
 def _stop_server(layout: _Layout) -> None:
@@ -320,7 +354,7 @@ def _run(layout: _Layout, program: str, *arguments: str, check: bool = True) -> 
         words.seek(0)
         said = " ".join(words.read().split())
     if check and exit_code != 0:
-        raise EmbeddedPostgresError(f"{program} failed: {said or f'exit code {exit_code}'} (log: {layout.log})")
+        raise EmbeddedPostgresError(f"{program} failed: {said or f'exit code {exit_code}'} (see {layout.log})")
     return exit_code
 
 

@@ -1,0 +1,1 @@
+"""What tests stand on: a real PostgreSQL, clean databases, and real server processes."""
