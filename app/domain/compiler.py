@@ -64,7 +64,7 @@ class TierRules:
     settlement_codes: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class CompiledPolicy:
     """A policy that decides. Immutable; `version` is 0 for one that is not published."""
 
@@ -247,6 +247,8 @@ class _Compiler:
         self._each_tier("ceiling", "tier_cap", ceiling.tier_cap)
         self._each_tier("ceiling", "income_multiple", ceiling.income_multiple_hundredths)
         self._each_tier("ceiling", "dti_max_pct", ceiling.dti_max_bps)
+        if ceiling.effect is Effect.REJECT and ceiling.below_minimum_effect is not Effect.REJECT:
+            self._fault("ceiling", "below_minimum_effect", "is milder than the effect of a ceiling that can be offered")
 
     # Rules ------------------------------------------------------------------------------------------------------------
 

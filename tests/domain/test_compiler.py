@@ -114,6 +114,7 @@ FAULTS: dict[str, tuple[Callable[[Document], None], tuple[str, str]]] = {
     "cap of an unknown tier": (put("ceiling.income_multiple.gold", 3), ("ceiling", "income_multiple.gold")),
     "negative cap": (put("ceiling.tier_cap.risk", -1), ("ceiling", "tier_cap.risk")),
     "ratio above its range": (put("ceiling.dti_max_pct.prime", 1_001), ("ceiling", "dti_max_pct.prime")),
+    "a low ceiling milder than a high one": (put("ceiling", default_policy()["ceiling"] | {"effect": "reject", "below_minimum_effect": "escalate"}), ("ceiling", "below_minimum_effect")),
     "no reason for a cap": (drop("ceiling.reasons.dti"), ("ceiling", "reasons.dti")),
     "no haircut for weak income": (drop("income.haircut_pct.stated"), ("income", "haircut_pct.stated")),
     "a haircut for strong income": (put("income.haircut_pct.tax", 90), ("income", "haircut_pct.tax")),

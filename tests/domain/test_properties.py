@@ -116,7 +116,7 @@ facts = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(payloads, tiers, st.booleans())
 def test_every_valid_application_has_exactly_one_outcome_and_its_reasons(
     payload: dict[str, Any], tier: str, served: bool
@@ -133,7 +133,7 @@ def test_every_valid_application_has_exactly_one_outcome_and_its_reasons(
     assert order == sorted(order)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(payloads, tiers, st.data())
 def test_tightening_a_threshold_never_makes_an_outcome_milder(
     payload: dict[str, Any], tier: str, data: st.DataObject
@@ -163,7 +163,7 @@ def test_tightening_a_threshold_never_makes_an_outcome_milder(
     assert SEVERITY[strict] >= SEVERITY[lax]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(payloads, tiers, st.sampled_from(("tier_cap", "income_multiple", "dti_max_pct")), st.integers(1, 99))
 def test_tightening_a_cap_never_makes_an_outcome_milder(
     payload: dict[str, Any], tier: str, cap: str, share_pct: int
@@ -187,7 +187,7 @@ def paths(payload: Mapping[str, Any]) -> list[str]:
     return [f"{section}.{name}" for section in ("applicant", "bureau", "device") for name in payload[section] or {}]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(payloads, tiers, st.data())
 def test_unknown_never_accepts_where_a_rule_needs_the_field(
     payload: dict[str, Any], tier: str, data: st.DataObject
@@ -214,7 +214,7 @@ def test_unknown_never_accepts_where_a_rule_needs_the_field(
         assert screening.outcome is not Outcome.ACCEPT
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(clean, tiers, tiers, st.integers(1, 10**8))
 def test_a_loan_at_the_offered_ceiling_is_accepted(
     payload: dict[str, Any], rules_tier: str, other: str, extra: int
@@ -233,7 +233,7 @@ def test_a_loan_at_the_offered_ceiling_is_accepted(
     assert screen(policy(), standing_of, taken, AT).outcome is Outcome.ACCEPT
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(payloads, tiers, facts)
 def test_settlement_can_only_turn_an_accept_into_an_escalation(
     payload: dict[str, Any], tier: str, known: Facts
@@ -248,7 +248,7 @@ def test_settlement_can_only_turn_an_accept_into_an_escalation(
     assert Facts.from_document(json.loads(canonical_bytes(known.document()))) == known
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(payloads, tiers, facts)
 def test_a_replay_gives_identical_bytes_and_any_encoder_the_same(
     payload: dict[str, Any], tier: str, known: Facts
@@ -265,7 +265,7 @@ def test_a_replay_gives_identical_bytes_and_any_encoder_the_same(
     assert canonical_bytes(again.record) == canonical_bytes(record)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(payloads, tiers)
 def test_the_answer_shows_no_threshold_no_observed_value_and_no_confidential_code(
     payload: dict[str, Any], tier: str
