@@ -24,7 +24,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.field_errors import field_errors
+from app.api.field_errors import field_errors, shown_place
 from app.api.problems import FieldError, Problem, ProblemType, problem_response, send_problem
 from app.api.request_context import request_context
 from app.db.changes import (
@@ -86,7 +86,10 @@ def _application(error: ApplicationError) -> Problem:
 
 
 def _policy(error: PolicyError) -> Problem:
-    faults = [FieldError(pointer="", detail=p.detail, row=p.row, column=p.column) for p in error.problems]
+    faults = [
+        FieldError(pointer="", detail=fault.detail, row=shown_place(fault.row), column=shown_place(fault.column))
+        for fault in error.problems
+    ]
     return Problem(ProblemType.INVALID_POLICY, errors=faults)
 
 

@@ -94,7 +94,10 @@ _UNLISTED = "is not valid"
 
 # A name that the caller chose is shown only where it looks like one of the schema: lower case, digits in short runs.
 _PLAIN_NAME = re.compile(r"[a-z][a-z_.-]*(?:[0-9]{1,3}[a-z_.-]*){0,2}").fullmatch
+# A place in a table: a rule's code or a section, with positions, such as `products.small_business` or `when[12].field`.
+_PLAIN_PLACE = re.compile(r"[A-Za-z](?:[A-Za-z_.\[\]-]|(?<![0-9])[0-9]{1,4}(?![0-9]))*").fullmatch
 _MAX_NAME_LENGTH = 64
+NAME_NOT_SHOWN = "(a name that is not repeated here)"
 _PLACES = {"query": "#/query", "path": "#/path", "header": "#/header", "cookie": "#/cookie"}
 _KEY_MARK = "[key]"
 # Where a union fails, pydantic names its branches after the place: they are no part of the document.
@@ -138,6 +141,12 @@ def field_errors(errors: Iterable[Mapping[str, Any]]) -> tuple[FieldError, ...]:
 
 def _either(details: Sequence[str]) -> str:
     return details[0] + "".join(f" or {detail.removeprefix('must be ')}" for detail in details[1:])
+
+
+def shown_place(place: str) -> str:
+    """The row or column of a caller's table where it looks like one; else a placeholder."""
+    plain = not place or (len(place) <= 2 * _MAX_NAME_LENGTH and _PLAIN_PLACE(place))
+    return place if plain else NAME_NOT_SHOWN
 
 
 def _detail(kind: str, error: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from pydantic_core import PydanticCustomError
 
 from app.api.error_map import foreseen_problem, install_error_handlers, problem_for
-from app.api.field_errors import MAX_ERRORS, field_errors
+from app.api.field_errors import MAX_ERRORS, field_errors, shown_place
 from app.api.problems import (
     EVERY_ROUTE,
     PROBLEM_MEDIA_TYPE,
@@ -257,6 +257,18 @@ def test_name_that_does_not_look_like_one_of_the_schema_is_not_repeated() -> Non
     with pytest.raises(ValidationError) as raised:
         Body.model_validate({"max_dpd_12m": 1, PHONE: 1, NAME: 2, EMAIL: 3, "zhang wei": 4})
     assert [each.pointer for each in field_errors(raised.value.errors())] == ["/max_dpd_12m", ""]
+
+
+@pytest.mark.parametrize(
+    "place", ["", "BU03", "products.small_business", "when[12].field", "thresholds.prime", "rules[1024]"]
+)
+def test_place_in_a_policy_is_shown(place: str) -> None:
+    assert shown_place(place) == place
+
+
+@pytest.mark.parametrize("place", [*PLANTED, f"products.{PHONE}", "a" * 200, "Zhang Wei", "1"])
+def test_place_that_may_be_somebodys_data_is_not_shown(place: str) -> None:
+    assert place not in shown_place(place)
 
 
 BAD_BODIES: list[Any] = [
