@@ -8,7 +8,7 @@ from alembic import context
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.db.engine import sqlalchemy_url
+from app.db.engine import SQLALCHEMY_DRIVER
 from app.db.schema import LOCK_TIMEOUT, MIGRATION_LOCK, SCHEMA, VERSION_TABLE
 from app.db.tables import metadata
 from app.settings import read_settings
@@ -48,7 +48,7 @@ def _run(connection: Connection) -> None:
 
 async def _main() -> None:
     url = context.config.attributes.get("url") or read_settings().owner_url()
-    engine = create_async_engine(sqlalchemy_url(str(url)), poolclass=pool.NullPool)
+    engine = create_async_engine(SQLALCHEMY_DRIVER, connect_args={"dsn": str(url)}, poolclass=pool.NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(_run)
     await engine.dispose()

@@ -8,23 +8,20 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 APPLICATION_NAME = "channel-gate"
 
 
-def sqlalchemy_url(url: str) -> str:
-    """A plain postgresql:// URL in the form that names SQLAlchemy's driver."""
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in {"postgresql", "postgres"}:
-        raise ValueError("a database URL starts with postgresql://")
-    return f"postgresql+asyncpg://{rest}"
+SQLALCHEMY_DRIVER = "postgresql+asyncpg://"
+"""All that SQLAlchemy is told: the URL goes to asyncpg as `dsn`, which alone reads libpq's parameters (sslmode)."""
 
 
 def make_engine(url: str, *, pool_size: int, statement_timeout_seconds: float = 30.0) -> AsyncEngine:
     """An engine of at most `pool_size` connections, opened when needed, checked before use."""
     return create_async_engine(
-        sqlalchemy_url(url),
+        SQLALCHEMY_DRIVER,
         pool_size=pool_size,
         max_overflow=0,
         pool_pre_ping=True,
         pool_timeout=5.0,
         connect_args={
+            "dsn": url,
             "timeout": 5.0,
             "server_settings": {
                 "application_name": APPLICATION_NAME,
