@@ -151,7 +151,9 @@ _SCHEMAS: dict[str, Schema] = {
                 "destinationPath",
                 destinationPath={"type": "string", "pattern": "^s3://[a-z0-9-]+/"},
                 endpointURL=_TEXT,
-                s3Credentials=_object("accessKeyId secretAccessKey", accessKeyId=_SECRET_KEY, secretAccessKey=_SECRET_KEY),
+                s3Credentials=_object(
+                    "accessKeyId secretAccessKey", accessKeyId=_SECRET_KEY, secretAccessKey=_SECRET_KEY
+                ),
                 wal=_STREAM,
                 data=_STREAM,
             ),

@@ -24,7 +24,9 @@ OF_OTHERS = {"up": {"job"}, "kube_job_status_failed": {"job_name"}}
 """Metrics that Prometheus and kube-state-metrics provide."""
 TARGET_LABELS = {"namespace", "instance"}
 
-each_rule = pytest.mark.parametrize("rule", [pytest.param(rule, id=rule.get("alert") or rule["record"]) for rule in RULES])
+each_rule = pytest.mark.parametrize(
+    "rule", [pytest.param(rule, id=rule.get("alert") or rule["record"]) for rule in RULES]
+)
 each_alert = pytest.mark.parametrize("name", ALERTS)
 
 
@@ -47,9 +49,7 @@ def promtool() -> str:
     ids=" ".join,
 )
 def test_promtool_accepts_the_rules_and_their_unit_tests_pass(promtool: str, arguments: list[str]) -> None:
-    done = subprocess.run(
-        [promtool, *arguments], cwd=FOLDER, capture_output=True, text=True, check=False, timeout=110
-    )
+    done = subprocess.run([promtool, *arguments], cwd=FOLDER, capture_output=True, text=True, check=False, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -74,7 +74,7 @@ def test_the_prometheus_rule_of_kubernetes_is_the_same_rules() -> None:
 @each_rule
 def test_a_rule_uses_metrics_and_labels_that_exist(rule: dict[str, Any]) -> None:
     known = {**{name: set(labels) for name, labels in metric_labels().items()}, **OF_OTHERS}
-    known.update(dict.fromkeys(RECORDED, set()))
+    known.update({name: set() for name in RECORDED})
     uses = promql.read(rule["expr"])
     assert uses.metrics
     assert uses.metrics <= set(known)
@@ -125,6 +125,10 @@ def _threshold(name: str) -> float:
 
 
 def test_thresholds_lie_inside_the_limits_of_the_service() -> None:
-    assert default_setting("snapshot_poll_seconds") * 2 < _threshold("GateSnapshotStale") < default_setting("lease_seconds")
+    assert (
+        default_setting("snapshot_poll_seconds") * 2
+        < _threshold("GateSnapshotStale")
+        < default_setting("lease_seconds")
+    )
     assert _threshold("GateQueueFills") < default_setting("flush_queue_limit") / 2
     assert _threshold("GatePartitionsShort") < default_setting("partitions_ahead_months")

@@ -107,7 +107,10 @@ def test_no_compiler_and_no_package_manager_reaches_the_final_stage() -> None:
     assert not re.search(r"\b(apt|apt-get|gcc|make|curl|wget)\b", runs)
     assert "python -m venv --without-pip /opt/venv" in " ".join(BUILD.all("RUN"))
     assert "pip uninstall" in " ".join(FINAL.all("RUN"))
-    assert [copy.split()[1:] for copy in FINAL.all("COPY")] == [["/opt/venv", "/opt/venv"], ["/srv/channel-gate", "/srv/channel-gate"]]
+    assert [copy.split()[1:] for copy in FINAL.all("COPY")] == [
+        ["/opt/venv", "/opt/venv"],
+        ["/srv/channel-gate", "/srv/channel-gate"],
+    ]
 
 
 def test_the_service_runs_as_nobody_in_particular() -> None:
@@ -177,9 +180,7 @@ def _answering(status: int) -> Iterator[tuple[int, list[str]]]:
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
 def test_the_health_check_believes_the_answer_of_livez(status: int, healthy: bool) -> None:
     with _answering(status) as (port, asked):
-        done = subprocess.run(
-            _health_check(), env={"PORT": str(port)}, capture_output=True, check=False, timeout=20
-        )
+        done = subprocess.run(_health_check(), env={"PORT": str(port)}, capture_output=True, check=False, timeout=20)
     assert asked == ["/livez"]
     assert (done.returncode == 0) is healthy
 
