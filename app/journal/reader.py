@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, func, select, text
+from sqlalchemy import ColumnElement, Select, and_, any_, func, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.tables import channel_aliases, channels, decision_keys, decisions, originators
@@ -279,7 +279,7 @@ def _conditions(wanted: DecisionFilter, begin: datetime, finish: datetime) -> It
         if value is not None:
             yield decisions.c[name] == value
     if wanted.reason_code is not None:
-        yield decisions.c.reason_codes.contains([wanted.reason_code])
+        yield literal(wanted.reason_code) == any_(decisions.c.reason_codes)
 
 
 def _channel_id(code: str) -> ColumnElement[int]:
