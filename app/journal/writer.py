@@ -257,6 +257,7 @@ class JournalWriter:
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             self._give_up(batch, "connection", error)
             return
+        metrics.POISON.inc()
         batch[0].settle(FlushResult(FlushStatus.POISON))
 
     async def _make_partitions(self) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
@@ -205,3 +205,5 @@ def record_worker_started(version: str) -> None:
     """Report that this worker process runs, and which version of the service it is."""
     WORKERS_LIVE.set(1)
     BUILD_INFO.labels(version).set(1)
+    for kind in get_args(FlushFailure):
+        FLUSH_FAILURES.labels(kind)  # from zero: an increase from nothing is none, and the first failure would be missed
