@@ -206,4 +206,4 @@ def record_worker_started(version: str) -> None:
     WORKERS_LIVE.set(1)
     BUILD_INFO.labels(version).set(1)
     for kind in get_args(FlushFailure):
-        FLUSH_FAILURES.labels(kind)  # from zero: an increase from nothing is none, and the first failure would be missed
+        FLUSH_FAILURES.labels(kind)  # from zero, or the first failure of a kind would be no increase
