@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -41,6 +42,18 @@ def without_floats(value: object) -> Json:
     if hasattr(value, "isoformat"):
         return str(value.isoformat())
     raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+
+_UNSTORABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def storable(value: Json) -> bool:
+    """Whether every text in `value`, keys included, is free of control characters and lone surrogates."""
+    if isinstance(value, str):
+        return _UNSTORABLE.search(value) is None
+    if isinstance(value, dict):
+        return all(storable(key) and storable(item) for key, item in value.items())
+    return not isinstance(value, list) or all(storable(item) for item in value)
 
 
 def _decimal_text(number: Decimal) -> Json:

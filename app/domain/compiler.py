@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from app.domain.canonical import storable
 from app.domain.errors import DomainError, PolicyError, PolicyProblem
 from app.domain.fields import (
     DERIVED_FIELDS,
@@ -141,6 +142,8 @@ class _Compiler:
         rules = self._rules()
         self._check_channel_rule()
         self._check_ratio_after_loan()
+        if not self.problems and not storable(self.policy.document()):
+            self._fault("policy", "", "holds text with control characters or lone surrogates")
         if self.problems:
             raise PolicyError(tuple(self.problems))
         income = self.policy.income

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TypeGuard, TypeVar
 
 from app.domain.application import REPORTABLE_CAUSES, Unknown
+from app.domain.canonical import storable
 from app.domain.errors import PolicyProblem
 from app.domain.fields import scaled
 from app.domain.policy import Effect, IfMissing, Text
@@ -16,8 +17,6 @@ _CODE = re.compile(r"[A-Z][A-Z0-9_]{1,31}")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _JURISDICTION = re.compile(r"[A-Z0-9-]{2,16}")
-
-_UNSTORABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 E = TypeVar("E", bound=StrEnum)
 T = TypeVar("T")
@@ -144,7 +143,7 @@ def read_optional_text(row: Row, column: str, *, required: bool) -> Text | None:
 
 def bounded_text(raw: object) -> str:
     """Text that can be shown and stored: no control characters, no lone surrogates."""
-    if not isinstance(raw, str) or not raw.strip() or len(raw) > 500 or _UNSTORABLE.search(raw):
+    if not isinstance(raw, str) or not raw.strip() or len(raw) > 500 or not storable(raw):
         raise ValueError("must be text of 1 to 500 characters without control characters")
     return raw
 

@@ -8,7 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from app.domain.canonical import canonical_bytes
+from app.domain.cases import check_cases
 from app.domain.compiler import UnknownTierError, compile_policy
 from app.domain.errors import PolicyError
 from app.domain.policy import differences, with_threshold
@@ -157,6 +161,13 @@ def test_what_is_no_object_is_no_policy(document: object) -> None:
     assert faults(document) == [("policy", "")]
 
 
+@pytest.mark.parametrize("text", ["\x00", "\ud800"])
+def test_text_that_cannot_be_stored_is_refused_even_in_a_case(text: str) -> None:
+    document = default_policy()
+    document["cases"][0]["application"]["purpose"] = text
+    assert faults(document) == [("policy", "")]
+
+
 def test_an_empty_object_is_refused_without_a_crash() -> None:
     assert ("policy", "rules") in faults({})
 
@@ -202,3 +213,48 @@ def test_rules_that_come_and_go_are_differences_of_their_own() -> None:
     assert shown[0] == "probation.ceiling_tier: risk -> general"
     assert shown[1].startswith("RE01: {code: RE01")
     assert shown[1].endswith("-> none")
+
+
+JUNK: tuple[Any, ...] = (
+    None,
+    True,
+    0,
+    -1,
+    10**30,
+    1.5,
+    float("nan"),
+    "",
+    "x",
+    "\x00",
+    "\ud800",
+    [],
+    [[]],
+    [None],
+    {},
+    {"a": {}},
+    {1: 2},
+)
+
+
+def places(node: Any) -> list[tuple[Any, Any]]:
+    """Every container of the document with each of its keys."""
+    keys = list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
+    return [(node, key) for key in keys] + [place for key in keys for place in places(node[key])]
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.data())
+def test_any_junk_anywhere_is_refused_or_compiles_and_never_crashes(data: st.DataObject) -> None:
+    document = default_policy()
+    document["cases"] = document["cases"][:1]
+    for _ in range(data.draw(st.integers(1, 3))):
+        container, key = data.draw(st.sampled_from(places(document)))
+        container[key] = data.draw(st.sampled_from(JUNK))
+    try:
+        compiled = compile_policy(document)
+    except PolicyError:
+        pass
+    else:
+        check_cases(compiled)
+        assert canonical_bytes(compiled.document.document())
+        assert parse_policy(compiled.document.document()) == compiled.document
