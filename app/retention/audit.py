@@ -59,7 +59,7 @@ async def verify_chain(connection: AsyncConnection, anchor: Anchor | None = None
     if head is None:
         raise ChainError("the head of the audit log is gone")
     last = Anchor(sequence=0, hash=b"")
-    async for row in _rows(connection, after=0):
+    async for row in _rows(connection):
         _follow(row, last)
         last = Anchor(sequence=row.sequence, hash=row.hash)
         if anchor is not None and anchor.sequence == last.sequence and anchor.hash != last.hash:
@@ -113,8 +113,10 @@ def _follow(row: Any, last: Anchor) -> None:
         raise ChainError(f"row {expected} has been changed: its columns are not those of its payload")
 
 
-async def _rows(connection: AsyncConnection, *, after: int) -> AsyncIterator[Any]:
-    query = select(audit_log).where(audit_log.c.sequence > after).order_by(audit_log.c.sequence)
+async def _rows(connection: AsyncConnection, *, after: int | None = None) -> AsyncIterator[Any]:
+    query = select(audit_log).order_by(audit_log.c.sequence)
+    if after is not None:
+        query = query.where(audit_log.c.sequence > after)
     async with connection.stream(query, execution_options={"yield_per": _ROWS_AT_ONCE}) as result:
         async for row in result:
             yield row
