@@ -6,9 +6,11 @@ import re
 from dataclasses import dataclass
 
 _WORDS = frozenset(
-    ["and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right", "offset", "bool"]
-    + ["sum", "min", "max", "avg", "group", "count", "topk", "absent", "changes", "rate", "increase"]
-    + ["histogram_quantile", "max_over_time"]
+    (
+        *("and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right", "offset", "bool"),
+        *("sum", "min", "max", "avg", "group", "count", "topk", "absent", "changes", "rate", "increase"),
+        *("histogram_quantile", "max_over_time"),
+    )
 )
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)")

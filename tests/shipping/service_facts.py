@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 from prometheus_client.metrics import MetricWrapperBase
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from app.cli import build_app
 from app.observability import exposition, metrics
@@ -49,13 +49,18 @@ def default_setting(field: str) -> int:
     return default
 
 
+@cache
+def _command_line() -> TyperCommand | TyperGroup:
+    return typer.main.get_command(build_app())
+
+
 def parse_command(arguments: Sequence[str]) -> str:
     """The whole name of the command that `channel-gate <arguments>` runs, its options parsed and nothing executed.
 
     Raises:
         Exception: a usage error, where there is no such command, option or value.
     """
-    command = typer.main.get_command(build_app())
+    command = _command_line()
     names, rest, parent = ["channel-gate"], list(arguments), None
     while True:
         context = command.make_context(names[-1], rest, parent=parent)
@@ -66,6 +71,16 @@ def parse_command(arguments: Sequence[str]) -> str:
         assert found is not None
         names.append(name)
         command, parent = found, context
+
+
+def has_command(names: Sequence[str]) -> bool:
+    """Whether `channel-gate <names> --help` finds a command or a group."""
+    command = _command_line()
+    for name in names:
+        if not isinstance(command, TyperGroup) or name not in command.commands:
+            return False
+        command = command.commands[name]
+    return True
 
 
 @cache

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
+from app.observability import exposition
 from app.observability.metrics import FlushFailure
 from tests.shipping import promql
 from tests.shipping.service_facts import ROOT, default_setting, metric_labels, routes
@@ -82,6 +83,27 @@ def test_a_rule_uses_metrics_and_labels_that_exist(rule: dict[str, Any]) -> None
         assert label in known[metric] | TARGET_LABELS, f"{metric}{{{label}}}"
     labels = set().union(*(known[metric] for metric in uses.metrics)) | TARGET_LABELS
     assert uses.grouping_labels <= labels
+
+
+@each_alert
+def test_an_alert_watches_what_the_code_reports(name: str) -> None:
+    """A metric that is defined and never touched would keep its alert quiet for ever."""
+    defined = (ROOT / "app" / "observability" / "metrics.py").read_text(encoding="utf-8")
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "app").rglob("*.py"))
+    for metric in re.findall(r"\bgate_[a-z_]+", promql_names(name)):
+        base = re.sub(r"_(total|bucket|sum|count)$", "", metric)
+        if base == exposition.SNAPSHOT_AGE:
+            continue  # reckoned from the time of the confirmation when /metrics is asked
+        [variable] = re.findall(rf'^([A-Z_]+) = \w+\(\s*"{base}"', defined, re.MULTILINE)
+        uses = re.findall(rf"\b{variable}\.(?:inc|set|observe|labels)\b", code)
+        assert uses, f"{metric} is never reported"
+
+
+def promql_names(alert: str) -> str:
+    """The metrics of an alert, those behind recorded ones included."""
+    names = promql.read(ALERTS[alert]["expr"]).metrics
+    behind = [promql.read(rule["expr"]).metrics for rule in RULES if rule.get("record") in names]
+    return " ".join(sorted(names.union(*behind)))
 
 
 @each_rule
