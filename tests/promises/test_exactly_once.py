@@ -67,15 +67,16 @@ async def test_time_stamps_key_order_and_nulls_do_not_make_another_request(share
 
 async def test_a_changed_body_is_a_409_and_a_new_revision_is_decided_anew(shared_server: Server) -> None:
     client = shared_server.client()
-    first = await _post(client, application("revised"))
-    changed = await _post(client, application("revised", amount=4_000_000))
+    body = application("revised")
+    first = await _post(client, body)
+    changed = await _post(client, body | {"amount": 4_000_000})
     assert (changed.status_code, changed.json()["type"]) == (409, "urn:channel-gate:problem:application-conflict")
-    revised = await _post(client, application("revised", amount=4_000_000, revision=2))
+    revised = await _post(client, body | {"amount": 4_000_000, "revision": 2})
     assert revised.status_code == 200
     assert revised.json()["decision_id"] != first.json()["decision_id"]
-    stale = await _post(client, application("revised", amount=3_000_000, revision=1))
+    stale = await _post(client, body | {"amount": 3_000_000})
     assert stale.status_code == 409
-    again = await _post(client, application("revised"))
+    again = await _post(client, body)
     assert again.content == first.content
 
 
@@ -96,11 +97,12 @@ async def test_duplicates_in_reversed_order_from_4_processes_meet_no_deadlock(sh
 
 
 async def test_the_answer_is_the_same_after_a_restart(server: Server) -> None:
-    first = await _post(server.client(), application("A-1"))
+    body = application("A-1")
+    first = await _post(server.client(), body)
     assert server.terminate() == 0
     server.start()
     await server.wait_ready()
-    assert (await _post(server.client(), application("A-1"))).content == first.content
+    assert (await _post(server.client(), body)).content == first.content
 
 
 async def test_after_kill_9_every_acknowledged_decision_is_stored_once_and_the_others_can_be_repeated(

@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 EMPTY_TEMPLATE = "template_migrated"
 SEEDED_TEMPLATE = "template_seeded"
 ROLES = Roles()
-_FAST = {"fsync": "off", "full_page_writes": "off"}
+_PARAMETERS = {"fsync": "off", "full_page_writes": "off", "track_commit_timestamp": "on"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Cluster:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._server = EmbeddedPostgres(directory / "postgres", parameters=_FAST)
+        self._server = EmbeddedPostgres(directory / "postgres", parameters=_PARAMETERS)
 
     def start(self) -> None:
         """Start or join the server, and make the templates where they are absent."""
