@@ -1,0 +1,67 @@
+"""The whole service in this process, on a seeded database: quicker to start than a server, and the same code."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any, TypeAlias
+
+import httpx
+import pytest
+from asgi_lifespan import LifespanManager
+
+from app.api.factory import make_app
+from app.settings import Settings
+from tests.support.cluster import Database, eventually
+
+
+class Service:
+    """A running service; `client(role)` calls it with the demo key of that role."""
+
+    def __init__(self, database: Database, app: Any, stack: AsyncExitStack) -> None:
+        self.database = database
+        self.app = app
+        self._stack = stack
+
+    async def client(self, role: str | None) -> httpx.AsyncClient:
+        headers = {} if role is None else {"Authorization": f"Bearer {self.database.keys[role]}"}
+        transport = httpx.ASGITransport(app=self.app)
+        return await self._stack.enter_async_context(
+            httpx.AsyncClient(transport=transport, base_url="http://gate", headers=headers)
+        )
+
+
+StartService: TypeAlias = Callable[..., Awaitable[Service]]
+
+
+@pytest.fixture
+async def start_service(seeded_database: Database) -> AsyncIterator[StartService]:
+    """Starts services: `await start_service(single_person_mode=False)`; each has a snapshot when it returns."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**settings: Any) -> Service:
+            app = make_app(
+                Settings(
+                    database_url=seeded_database.serving, governance_database_url=seeded_database.governance, **settings
+                )
+            )
+            await stack.enter_async_context(LifespanManager(app))
+            await eventually(lambda: app.gate.keeper.latest.policy is not None)
+            return Service(seeded_database, app, stack)
+
+        yield start
+
+
+@pytest.fixture
+async def service(start_service: StartService) -> Service:
+    return await start_service()
+
+
+@pytest.fixture
+async def admin(service: Service) -> httpx.AsyncClient:
+    return await service.client("admin")
+
+
+@pytest.fixture
+async def analyst(service: Service) -> httpx.AsyncClient:
+    return await service.client("analyst")
