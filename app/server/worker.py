@@ -7,6 +7,7 @@ drains and ends, so that none is left behind.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -54,10 +55,8 @@ def run_worker(settings: Settings, listener: socket.socket, lifeline: socket.soc
 def _configuration(settings: Settings, lifeline: socket.socket | None) -> uvicorn.Config:
     async def beat() -> None:
         if lifeline is not None:
-            try:
+            with contextlib.suppress(OSError):  # the parent is busy, or gone: the lifeline's own thread sees to that
                 lifeline.send(b".", socket.MSG_DONTWAIT)
-            except OSError:
-                return  # the parent is gone or busy: the lifeline's own thread tells which
 
     return uvicorn.Config(
         APPLICATION,
@@ -78,8 +77,10 @@ def _configuration(settings: Settings, lifeline: socket.socket | None) -> uvicor
 
 
 def _end_with_parent(lifeline: socket.socket) -> None:
-    while lifeline.recv(64):
-        pass
+    # A parent that dies with beats unread resets the connection, one that closes it ends it: both mean the same.
+    with contextlib.suppress(ConnectionError):
+        while lifeline.recv(64):
+            pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
