@@ -9,8 +9,8 @@ from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.db.engine import SQLALCHEMY_DRIVER
-from app.db.schema import LOCK_TIMEOUT, MIGRATION_LOCK, SCHEMA, VERSION_TABLE
-from app.db.tables import metadata
+from app.db.schema import LOCK_TIMEOUT, MIGRATION_LOCK, VERSION_TABLE
+from app.db.tables import SCHEMA, metadata
 from app.settings import read_settings
 
 

@@ -11,7 +11,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-SCHEMA = "gate"
+from app.db.tables import SCHEMA
+
 VERSION_TABLE = "schema_version"
 MIGRATION_LOCK = 4_840_311_976_251_040
 """Advisory lock: one migration runs at a time."""

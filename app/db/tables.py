@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import TIMESTAMP, TSTZRANGE, ExcludeConstraint
 
-from app.db.schema import SCHEMA
+SCHEMA = "gate"
 
 metadata = MetaData(schema=SCHEMA)
 
