@@ -78,7 +78,7 @@ async def test_publishing_under_load_reaches_all_workers_and_no_decision_mixes_o
     load = Load(server, senders=12)
     await eventually(lambda: len(load.answers) > 50, timeout_seconds=60)
     for score in range(560, 580):
-            published = await author.post("/v1/policies?wait=10", json=_policy_with(score))
+        published = await author.post("/v1/policies?wait=10", json=_policy_with(score))
         assert published.status_code == 200, published.text
     await load.stop()
 
