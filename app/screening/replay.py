@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.canonical import Json
 from app.domain.compiler import CompiledPolicy
 from app.domain.errors import DomainError, PolicyError
-from app.domain.record import Replay, replay
+from app.domain.record import Replay, ReplayError, replay
 from app.journal.reader import DecisionFilter, StoredDecision, stream_decisions
 from app.screening.payload import PAYLOAD
 from app.screening.policy_library import PolicyLibrary, UnknownVersionError
@@ -98,33 +98,43 @@ def replay_decision(policy: CompiledPolicy, stored: StoredDecision) -> Finding:
     if stored.input is None or stored.record is None:
         return Finding(decision_id, Verdict.UNREADABLE, "the input or the record is missing")
     try:
-        again = replay(policy, read_input(stored.input), orjson.loads(stored.record))
+        again = decide_again(policy, stored.input, stored.record)
     except DomainError as error:
         return Finding(decision_id, Verdict.UNREADABLE, str(error))
-    except (KeyError, TypeError, ValueError) as error:
-        return Finding(decision_id, Verdict.UNREADABLE, type(error).__name__)
     difference = next(_differences(stored, again), None)
     if difference is None:
         return Finding(decision_id, Verdict.IDENTICAL)
     return Finding(decision_id, Verdict.DIFFERENT, difference)
 
 
-def read_input(stored: bytes) -> Mapping[str, object]:
-    """The request that was stored, read as the hot path reads it.
-
-    A schema may have become stricter since; what it no longer takes is read as plain JSON, which the domain checks.
+def decide_again(policy: CompiledPolicy, input_: bytes, record: bytes) -> Replay:
+    """The decision that the stored input and context come to.
 
     Raises:
-        ValueError: where it is not JSON.
-        TypeError: where it is no object.
+        DomainError: where they do not belong to this engine or policy version, or are not whole.
+    """
+    try:
+        return replay(policy, _request(input_), _document(record))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReplayError(f"what is stored is not whole: {type(error).__name__}") from error
+
+
+def _request(stored: bytes) -> Mapping[str, object]:
+    """The stored request, read as the hot path reads it.
+
+    A schema may have become stricter since; what it no longer takes is read as plain JSON, which the domain checks.
     """
     try:
         return PAYLOAD.validate_json(stored)
     except ValidationError:
-        plain = orjson.loads(stored)
-        if not isinstance(plain, dict):
-            raise TypeError("the stored request is no object") from None
-        return plain
+        return _document(stored)
+
+
+def _document(stored: bytes) -> dict[str, Json]:
+    document = orjson.loads(stored)
+    if not isinstance(document, dict):
+        raise TypeError("not an object")
+    return document
 
 
 def document_bytes(document: dict[str, Json]) -> bytes:

@@ -10,10 +10,9 @@ from app.domain.canonical import instant_text
 from app.domain.compiler import CompiledPolicy
 from app.domain.errors import DomainError
 from app.domain.reasons import Outcome
-from app.domain.record import replay
 from app.domain.screening import outcomes_by_tier, tier_decisive
 from app.journal.reader import DecisionSummary, StoredDecision
-from app.screening.replay import read_input
+from app.screening.replay import decide_again
 
 
 class TierEvidence(NamedTuple):
@@ -28,10 +27,9 @@ def tier_evidence(policy: CompiledPolicy, stored: StoredDecision) -> TierEvidenc
     if stored.input is None or stored.record is None:
         return None
     try:
-        again = replay(policy, read_input(stored.input), orjson.loads(stored.record))
-    except (DomainError, KeyError, TypeError, ValueError):
+        screening = decide_again(policy, stored.input, stored.record).decision.screening
+    except DomainError:
         return None
-    screening = again.decision.screening
     by_tier = outcomes_by_tier(policy, screening.standing, screening.application, screening.at)
     return TierEvidence(by_tier, tier_decisive(screening.outcome, by_tier))
 

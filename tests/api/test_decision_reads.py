@@ -2,75 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from copy import deepcopy
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
-import httpx
 import pytest
-from asgi_lifespan import LifespanManager
 from jsonschema import Draft202012Validator
 
 from app.api.examples import APPLICATION
-from app.api.factory import GateApp, make_app
 from app.db.changes import Change
 from app.identities import keys
 from app.identities.principal import Role
 from app.screening.explanation import SOURCE_NAMES
-from app.settings import Settings
-from tests.support.cluster import SEEDED_TEMPLATE, Cluster, Database
+from tests.support.cluster import SEEDED_TEMPLATE, Cluster
+from tests.support.service import Service, running_service
 
 CHANGE = Change(actor="test", request_id="test")
 STAFF = ("analyst", "reviewer", "admin")
 CONFIDENTIAL = "FR01"
-
-
-@dataclass(frozen=True)
-class Service:
-    """The whole application in this process, on a database with demo data."""
-
-    app: GateApp
-    database: Database
-    keys: dict[str, str]
-
-    def client(self, who: str | None) -> httpx.AsyncClient:
-        """A client with the key of `who`."""
-        headers = {} if who is None else {"Authorization": f"Bearer {self.keys[who]}"}
-        transport = httpx.ASGITransport(app=self.app)
-        return httpx.AsyncClient(transport=transport, base_url="http://gate", headers=headers)
-
-    async def get(
-        self, who: str | None, path: str, headers: dict[str, str] | None = None, **query: Any
-    ) -> httpx.Response:
-        async with self.client(who) as client:
-            return await client.get(path, params=query, headers=headers)
-
-    async def decide(self, application_id: str, who: str = "origination", **changes: Any) -> httpx.Response:
-        """Send an application; `bureau__score=500` changes a nested value."""
-        async with self.client(who) as client:
-            answer = await client.post("/v1/decisions", json=application(application_id, **changes))
-        assert answer.status_code == 200, answer.text
-        return answer
-
-
-def application(application_id: str, **changes: Any) -> dict[str, Any]:
-    """A good application of today."""
-    now = datetime.now(UTC)
-    request = deepcopy(APPLICATION) | {
-        "application_id": application_id,
-        "submitted_at": now.isoformat(),
-        "completed_at": now.isoformat(),
-        "consent_at": now.isoformat(),
-    }
-    request["bureau"]["pulled_at"] = (now - timedelta(days=1)).isoformat()
-    for path, value in changes.items():
-        section, _, name = path.rpartition("__")
-        (request[section] if section else request)[name] = value
-    return request
 
 
 SUSPICIOUS = {"device__ids_on_device_24h": 5, "bureau__history_months": 3, "channel_code": "broker-one"}
@@ -91,12 +41,7 @@ async def service(cluster: Cluster) -> AsyncIterator[Service]:
         issued = await keys.issue(governance, label=label, roles=roles, originator_code=originator, change=CHANGE)
         texts[label] = issued.text
     await governance.close()
-    app = make_app(Settings(DATABASE_URL=database.serving, GOVERNANCE_DATABASE_URL=database.governance))
-    async with LifespanManager(app, startup_timeout=30, shutdown_timeout=30):
-        service = Service(app, database, texts)
-        async with asyncio.timeout(30):
-            while (await service.get(None, "/readyz")).status_code != 200:  # noqa: ASYNC110 - a condition over HTTP
-                await asyncio.sleep(0.02)
+    async with running_service(database, texts) as service:
         yield service
     await cluster.drop(database)
 
