@@ -34,7 +34,7 @@ contracts: $(VENV)/.dev ## check which package may import which
 	$(BIN)/lint-imports
 
 migrations-check: $(VENV)/.dev ## go up, down and up again through the migrations, and compare them with the tables
-	$(BIN)/python -m pytest -q -n 0 --durations=0 --durations-min=5 tests/test_migrations.py
+	$(BIN)/python -m pytest -q -n 0 --durations=0 --durations-min=5 tests/db/test_migrations.py
 
 check: lint types contracts migrations-check test ## all of the above
 
