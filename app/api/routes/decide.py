@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from app.api.auth import originator_of, require
 from app.api.batch import BatchRun
@@ -109,4 +112,16 @@ async def decide_batch(request: Request, caller: _Caller) -> StreamingResponse:
     """
     gate: Runtime = request.app.state.gate
     run = BatchRun(gate, caller, originator_of(caller), request_context(request.scope).request_id)
-    return StreamingResponse(run.answers(request.stream()), media_type=NDJSON)
+    return _WhileReading(run.answers(request.stream()), media_type=NDJSON)
+
+
+class _WhileReading(StreamingResponse):
+    """Answers while the body is still being read: nothing but its reader may call `receive`.
+
+    Starlette would listen there for a disconnect, and swallow the body that has not been read.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        with contextlib.suppress(ClientDisconnect):
+            await self.stream_response(send)
