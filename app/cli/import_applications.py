@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ ROWS_FAILED = 3
 """The exit code where the service failed on rows although they were sent again, or where rejects were not wanted."""
 
 _REQUEST_TIMEOUT_SECONDS = 30.0
+_PIPE_WIDTH = 120
 
 
 @app.command("import")
@@ -81,7 +83,7 @@ def import_applications(  # noqa: PLR0917 (each parameter is an option of the co
     ledger = Ledger(
         state_path=state or file.with_name(file.name + ".import.json"),
         rejects_path=rejects or file.with_name(file.name + ".rejects.ndjson"),
-        input_fingerprint=fingerprint(file, parsed.model_dump_json(), url),
+        input_fingerprint=fingerprint(file, repr(parsed), url),
         resume=resume,
     )
     pace = Pace(concurrency=concurrency, batch=batch)
@@ -153,7 +155,7 @@ def _print_result(tally: Tally, title: str, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(tally.document(), ensure_ascii=False, indent=2))
     else:
-        Console().print(summary(tally, title))
+        Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(summary(tally, title))
 
 
 def _print_check(count: int, faults: dict[str, int], *, as_json: bool) -> None:

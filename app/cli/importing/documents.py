@@ -29,10 +29,6 @@ class Located:
     value: object
     lines: Mapping[Path, int]
 
-    def has(self, path: Path) -> bool:
-        """Whether the document has something there."""
-        return path in self.lines
-
     def line(self, path: Path) -> int:
         """The line of the innermost part of `path` that is there."""
         while path and path not in self.lines:

@@ -386,14 +386,9 @@ def parse_mapping(text: str) -> ImportMapping:
 
 
 def _fault(document: Located, location: tuple[int | str, ...], message: str) -> str:
-    """Line, key and what is wrong; the tags of the union are pydantic's own and no keys of the file."""
-    path: list[int | str] = []
-    for part in location:
-        if document.has((*path, part)):
-            path.append(part)
-        elif part not in {*_KINDS, *_FORMS}:
-            return f"line {document.line(tuple(path))}: {'.'.join(map(str, (*path, part)))}: {_plain(message)}"
-    return f"line {document.line(tuple(path))}: {'.'.join(map(str, path)) or 'mapping'}: {_plain(message)}"
+    """Line, key and what is wrong. Below a source, pydantic names the form that it took it for: that is no key."""
+    keys = location[:2] + location[3:] if location[:1] in {("fields",), ("attributes",)} else location
+    return f"line {document.line(keys)}: {'.'.join(map(str, keys)) or 'mapping'}: {_plain(message)}"
 
 
 def _plain(message: str) -> str:

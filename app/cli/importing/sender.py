@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -25,7 +26,7 @@ _PASSING = frozenset({429, 502, 503, 504})
 _WRONG_CALL = frozenset({401, 403, 404, 405})
 _ROW_ATTEMPTS = 4
 """How often a row may end in a 500 or an answer that is not one before it is given up."""
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 10.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _LONGEST_REQUESTED_SECONDS = 0.2, 10.0, 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,34 +85,28 @@ class Sender:
         """
         answers: list[Answer | None] = [None] * len(applications)
         own_failures = [0] * len(applications)
-        pause, waited = _FIRST_PAUSE_SECONDS, 0.0
-        while True:
-            open_rows = [position for position, answer in enumerate(answers) if answer is None]
-            if not open_rows:
-                return [answer for answer in answers if answer is not None]
+        pause, heard_at = _FIRST_PAUSE_SECONDS, time.monotonic()
+        while open_rows := [position for position, answer in enumerate(answers) if answer is None]:
             found = await self._once([applications[position] for position in open_rows], batch=batch)
-            progressed, again = False, _Again(why="no answer")
+            again: list[_Again] = []
             for position, result in zip(open_rows, found, strict=True):
-                if not isinstance(result, _Again):
-                    answers[position], progressed = result, True
-                    continue
-                again = result
-                own_failures[position] += result.counts
-                if own_failures[position] >= _ROW_ATTEMPTS:
+                if isinstance(result, _Again):
+                    own_failures[position] += result.counts
+                    if own_failures[position] < _ROW_ATTEMPTS:
+                        again.append(result)
+                        continue
                     problem = RowProblem(detail=f"{result.why}, {_ROW_ATTEMPTS} times")
-                    answers[position] = Refused(kind="internal-error", status=500, problems=(problem,))
-                    progressed = True
-            if None not in answers:
-                continue
-            if progressed:
-                pause, waited = _FIRST_PAUSE_SECONDS, 0.0
-            elif waited >= self._patience_seconds:
-                raise UnavailableError(f"the service did not answer for {round(waited)} s: {again.why}")
-            wanted = again.pause_seconds if again.pause_seconds is not None else pause * random.uniform(0.5, 1)  # noqa: S311
-            wanted = min(wanted, max(self._patience_seconds, _LONGEST_PAUSE_SECONDS))
-            await asyncio.sleep(wanted)
-            waited += wanted
+                    result = Refused(kind="internal-error", status=500, problems=(problem,))
+                answers[position] = result
+            if not again:
+                break
+            if len(again) < len(open_rows):
+                pause, heard_at = _FIRST_PAUSE_SECONDS, time.monotonic()
+            elif (silent := time.monotonic() - heard_at) >= self._patience_seconds:
+                raise UnavailableError(f"nothing got through for {silent:.0f} s: {again[-1].why}")
+            await asyncio.sleep(_wait(again[-1], pause))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        return [answer for answer in answers if answer is not None]
 
     async def _once(self, applications: Sequence[Application], *, batch: bool) -> Sequence[Answer | _Again]:
         path = BATCH_PATH if batch else DECISIONS_PATH
@@ -130,6 +125,13 @@ class Sender:
         if batch and isinstance(result, Refused):
             raise CommandError(f"{path} answered {status} {result.kind}")
         return [result] * len(applications)
+
+
+def _wait(again: _Again, pause: float) -> float:
+    """Seconds: what the service asked for, else the growing pause with a random part, so that senders do not march."""
+    if again.pause_seconds is not None:
+        return min(again.pause_seconds, _LONGEST_REQUESTED_SECONDS)
+    return pause * random.uniform(0.5, 1)  # noqa: S311 (spreads load, guards nothing)
 
 
 def _lines(content: bytes, count: int) -> list[Answer | _Again]:
