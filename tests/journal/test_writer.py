@@ -1,4 +1,4 @@
-"""The writer against a real PostgreSQL: what is stored, what is answered, and what a bad row or a lost database does."""
+"""The writer against a real PostgreSQL: what it stores and answers, and what a bad row or a lost database does."""
 
 from __future__ import annotations
 
