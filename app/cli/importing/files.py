@@ -12,7 +12,7 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -85,18 +85,15 @@ def open_rows(path: Path, file_format: FileFormat, options: FileOptions, require
         CommandError: where the file cannot be read at all or lacks a column.
     """
     reader = {FileFormat.CSV: _csv, FileFormat.NDJSON: _ndjson, FileFormat.PARQUET: _parquet}[file_format]
-    with path.open("rb") as raw:
-        yield reader(path, raw, options, required)
+    with ExitStack() as opened:
+        yield reader(path, opened, options, required)
 
 
-def _csv(path: Path, raw: BinaryIO, options: FileOptions, required: tuple[str, ...]) -> Rows:
-    stream, progress = _decompressed(path, raw)
+def _csv(path: Path, opened: ExitStack, options: FileOptions, required: tuple[str, ...]) -> Rows:
+    stream, progress = _decompressed(path, opened)
     csv.field_size_limit(MAX_CELL_CHARACTERS)
-    lines = csv.reader(
-        io.TextIOWrapper(stream, encoding=options.encoding, errors="surrogateescape", newline=""),
-        delimiter=options.delimiter,
-        strict=True,
-    )
+    text = io.TextIOWrapper(stream, encoding=options.encoding, errors="surrogateescape", newline="")
+    lines = csv.reader(opened.enter_context(text), delimiter=options.delimiter, strict=True)
     try:
         header = [name.strip() for name in next(lines)]
     except StopIteration:
@@ -133,9 +130,9 @@ def _csv_rows(path: Path, lines: Iterator[list[str]], header: list[str], progres
         yield NumberedRow(number=number, cells=cells, done=progress())
 
 
-def _ndjson(path: Path, raw: BinaryIO, options: FileOptions, required: tuple[str, ...]) -> Rows:
+def _ndjson(path: Path, opened: ExitStack, options: FileOptions, required: tuple[str, ...]) -> Rows:
     del options, required  # each line says for itself which columns it has
-    stream, progress = _decompressed(path, raw)
+    stream, progress = _decompressed(path, opened)
     number = 0
     while True:
         try:
@@ -195,7 +192,7 @@ def _refuse_constant(_: str) -> None:
     raise ValueError("NaN and Infinity are not JSON")
 
 
-def _parquet(path: Path, raw: BinaryIO, options: FileOptions, required: tuple[str, ...]) -> Rows:
+def _parquet(path: Path, opened: ExitStack, options: FileOptions, required: tuple[str, ...]) -> Rows:
     del options
     try:
         import pyarrow as pa
@@ -203,7 +200,7 @@ def _parquet(path: Path, raw: BinaryIO, options: FileOptions, required: tuple[st
     except ImportError:
         raise CommandError("Parquet needs the extra: pip install 'channel-gate[parquet]'") from None
     try:
-        file = pq.ParquetFile(raw)
+        file = pq.ParquetFile(opened.enter_context(path.open("rb")))
     except (pa.ArrowException, OSError) as error:
         raise CommandError(f"{path.name} cannot be read: {str(error).partition(chr(10))[0]}") from None
     _check_columns(path, file.schema_arrow.names, required)
@@ -260,9 +257,10 @@ def _check_columns(path: Path, columns: list[str], required: tuple[str, ...]) ->
         raise CommandError(f"{path.name} has no column {', '.join(missing)}, which the mapping names")
 
 
-def _decompressed(path: Path, raw: BinaryIO) -> tuple[BinaryIO, Callable[[], float]]:
+def _decompressed(path: Path, opened: ExitStack) -> tuple[BinaryIO, Callable[[], float]]:
     """The file's content, and how far the file itself has been read, from 0 to 1."""
     size = max(path.stat().st_size, 1)
+    raw = opened.enter_context(path.open("rb"))
 
     def progress() -> float:
         return min(raw.tell() / size, 1.0)

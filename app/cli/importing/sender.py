@@ -90,14 +90,14 @@ class Sender:
             found = await self._once([applications[position] for position in open_rows], batch=batch)
             again: list[_Again] = []
             for position, result in zip(open_rows, found, strict=True):
-                if isinstance(result, _Again):
-                    own_failures[position] += result.counts
-                    if own_failures[position] < _ROW_ATTEMPTS:
-                        again.append(result)
-                        continue
-                    problem = RowProblem(detail=f"{result.why}, {_ROW_ATTEMPTS} times")
-                    result = Refused(kind="internal-error", status=500, problems=(problem,))
-                answers[position] = result
+                if not isinstance(result, _Again):
+                    answers[position] = result
+                    continue
+                own_failures[position] += result.counts
+                if own_failures[position] < _ROW_ATTEMPTS:
+                    again.append(result)
+                else:
+                    answers[position] = _given_up(result)
             if not again:
                 break
             if len(again) < len(open_rows):
@@ -125,6 +125,11 @@ class Sender:
         if batch and isinstance(result, Refused):
             raise CommandError(f"{path} answered {status} {result.kind}")
         return [result] * len(applications)
+
+
+def _given_up(again: _Again) -> Refused:
+    problem = RowProblem(detail=f"{again.why}, {_ROW_ATTEMPTS} times")
+    return Refused(kind="internal-error", status=HTTPStatus.INTERNAL_SERVER_ERROR, problems=(problem,))
 
 
 def _wait(again: _Again, pause: float) -> float:
