@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.cli.errors import CommandError
 from app.cli.governance import Actor, change_of, governed
 from app.cli.policy_table import print_policy
+from app.domain.cases import check_cases
 from app.domain.compiler import CompiledPolicy, compile_policy
 from app.domain.errors import PolicyError
 from app.domain.policy import differences
@@ -36,14 +37,16 @@ _REFERENCE = "A file, the number of a published version, or `active`."
 
 @app.command("validate")
 def validate(file: File) -> None:
-    """Check a policy. Nothing is stored and no database is needed.
+    """Check a policy and run its own cases. Nothing is stored and no database is needed.
 
     Every fault is a line on standard error with its row and column; the exit code is then 1.
     """
-    compiled = _compiled_file(file)
+    compiled = _checked_file(file)
     policy = compiled.document
     tiers = ", ".join(tier.code for tier in sorted(policy.tiers, key=lambda tier: tier.rank))
     typer.echo(f"{file}: valid; {policy.name} has {len(policy.rules)} rules for the tiers {tiers}")
+    if policy.cases:
+        typer.echo(f"{file}: all {len(policy.cases)} cases are decided as they say")
 
 
 @app.command("show")
@@ -95,7 +98,7 @@ def publish_file(
     """Check a policy, store it as the next version and make it the active one."""
     if not read_settings().single_person_mode:
         raise CommandError("GATE_SINGLE_PERSON_MODE is off, so one person cannot publish")
-    compiled = _compiled_file(file)
+    compiled = _checked_file(file)
 
     async def work(connection: AsyncConnection) -> tuple[Published, Rollout]:
         published = await publish(
@@ -146,6 +149,15 @@ def _compiled(reference: str) -> CompiledPolicy:
         return compile_policy(document, version=version)
     except PolicyError as error:
         _tell(f"version {version}", error)
+
+
+def _checked_file(file: Path) -> CompiledPolicy:
+    """The policy of a file, which decides its own cases as they say."""
+    compiled = _compiled_file(file)
+    problems = check_cases(compiled)
+    if problems:
+        _tell(str(file), PolicyError(problems))
+    return compiled
 
 
 def _compiled_file(file: Path) -> CompiledPolicy:

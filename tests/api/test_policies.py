@@ -16,7 +16,7 @@ PATH = "/v1/policies"
 SCORE = f"{PATH}/active/rules/BU03/thresholds/general"
 
 
-def _changed(score: int = 640) -> dict[str, Any]:
+def _changed(score: int = 610) -> dict[str, Any]:
     document = default_policy()
     next(rule for rule in document["rules"] if rule["code"] == "BU03")["thresholds"]["general"] = score
     return document
@@ -28,18 +28,18 @@ async def author(service: Service) -> httpx.AsyncClient:
 
 
 async def test_a_whole_policy_is_published_and_served(author: httpx.AsyncClient) -> None:
-    published = await author.post(PATH, json=_changed(), params={"wait": 10, "comment": "tighter"})
+    published = await author.post(PATH, json=_changed(), params={"wait": 10, "comment": "looser"})
     assert published.status_code == 200, published.text
     answer = published.json()
     assert (answer["version"], answer["based_on"], answer["mode"], answer["changed"]) == (2, 1, "single-person", True)
-    assert [difference["text"] for difference in answer["differences"]] == ["BU03 bureau.score for general: 620 -> 640"]
+    assert [difference["text"] for difference in answer["differences"]] == ["BU03 bureau.score for general: 620 -> 610"]
     assert answer["rollout"]["confirmed"]
     assert answer["rollout"]["live_workers"] == 1
     assert (published.headers["etag"], published.headers["location"]) == ('"2"', "/v1/policies/2")
 
     active = await author.get(f"{PATH}/active")
     assert active.json()["document"]["rules"] == (await author.get(f"{PATH}/2")).json()["document"]["rules"]
-    assert active.json()["comment"] == "tighter"
+    assert active.json()["comment"] == "looser"
     listed = (await author.get(PATH)).json()
     assert listed["active_version"] == 2
     assert [(each["version"], each["active"]) for each in listed["policies"]] == [(2, True), (1, False)]
@@ -113,6 +113,15 @@ async def test_validating_says_what_would_change_and_stores_nothing(author: http
     assert (await author.get(PATH)).json()["active_version"] == 1
 
 
+async def test_a_policy_that_decides_its_own_cases_otherwise_is_refused(author: httpx.AsyncClient) -> None:
+    for path in (PATH, f"{PATH}/validate"):
+        refused = await author.post(path, json=_changed(640))
+        assert refused.status_code == 422
+        assert {error["row"] for error in refused.json()["errors"]} == {"cases[1]"}
+    valid = await author.post(f"{PATH}/validate", json=_changed())
+    assert valid.json()["cases"] == {"total": len(default_policy()["cases"]), "failed": []}
+
+
 async def test_one_threshold_is_changed_on_top_of_the_version_that_was_read(author: httpx.AsyncClient) -> None:
     missing = await author.patch(SCORE, json={"value": 640})
     assert (missing.status_code, missing.json()["type"][-21:]) == (428, "precondition-required")
@@ -124,8 +133,9 @@ async def test_one_threshold_is_changed_on_top_of_the_version_that_was_read(auth
     )
     assert done.status_code == 200, done.text
     assert [each["text"] for each in done.json()["differences"]] == ["BU03 bureau.score for general: 620 -> 640"]
+    assert {fault["row"] for fault in done.json()["cases"]["failed"]} == {"cases[1]"}
     active = (await author.get(f"{PATH}/active")).json()
-    expected = _changed()
+    expected = _changed(640)
     found = {rule["code"]: rule["thresholds"] for rule in active["document"]["rules"]}
     assert found == {rule["code"]: rule["thresholds"] for rule in expected["rules"]}
     assert (await author.patch(SCORE, json={"value": 650}, headers={"If-Match": '"1"'})).status_code == 412
@@ -182,7 +192,7 @@ async def test_of_concurrent_changes_with_one_tag_exactly_one_is_published(autho
     assert statuses[0] in {200, 202}
     assert statuses[1:] == [412] * 11
     whole = await asyncio.gather(
-        *(author.post(PATH, json=_changed(700 + n), headers={"If-Match": '"2"'}) for n in range(6))
+        *(author.post(PATH, json=_changed(590 - n), headers={"If-Match": '"2"'}) for n in range(6))
     )
     assert sorted(answer.status_code for answer in whole)[1:] == [412] * 5
 
@@ -204,7 +214,7 @@ async def test_a_reader_that_holds_the_version_gets_a_304(author: httpx.AsyncCli
 
 
 async def test_versions_are_paged_newest_first(author: httpx.AsyncClient) -> None:
-    for score in (630, 640, 650):
+    for score in (615, 610, 605):
         await author.post(PATH, json=_changed(score))
     first = (await author.get(PATH, params={"limit": 2})).json()
     second = (await author.get(PATH, params={"limit": 2, "cursor": first["next_cursor"]})).json()

@@ -36,7 +36,7 @@ def _write(folder: Path, name: str, document: Any) -> Path:
 
 def _changed() -> dict[str, Any]:
     document = default_policy()
-    next(rule for rule in document["rules"] if rule["code"] == "BU03")["thresholds"]["general"] = 640
+    next(rule for rule in document["rules"] if rule["code"] == "BU03")["thresholds"]["general"] = 610
     return document
 
 
@@ -58,6 +58,17 @@ def test_every_fault_is_a_line_on_standard_error(tmp_path: Path) -> None:
     assert result.stdout == ""
     told = sorted(line.split(": ")[1] for line in result.stderr.splitlines())
     assert told == ["BU03, thresholds.general", "BU04, field"]
+
+
+def test_a_policy_that_decides_its_own_cases_otherwise_is_refused(environment: dict[str, str], tmp_path: Path) -> None:
+    document = _changed()
+    document["cases"][0]["expected"]["prime"]["outcome"] = "reject"
+    file = _write(tmp_path, "p.json", document)
+    for command in ("validate", "publish"):
+        refused = _run(environment, command, file)
+        assert refused.exit_code == 1
+        assert refused.stderr == f"{file}: cases[0], expected.prime.outcome: expected reject, decided accept\n"
+    assert "version 1," in _run(environment, "show").output
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
@@ -89,12 +100,12 @@ def test_show_prints_the_table_or_a_document_to_edit(environment: dict[str, str]
 
 def test_a_policy_is_published_once_and_its_differences_are_told(environment: dict[str, str], tmp_path: Path) -> None:
     file = _write(tmp_path, "p.json", _changed())
-    change = "BU03 bureau.score for general: 620 -> 640\n"
+    change = "BU03 bureau.score for general: 620 -> 610\n"
     assert _run(environment, "diff", "1", file).output == change
     assert _run(environment, "diff", "1", file, "--exit-code").exit_code == 1
     stale = _run(environment, "publish", file, "--if-active", "7")
     assert (stale.exit_code, str(stale.exception)) == (1, "another policy version has been published since")
-    published = _run(environment, "publish", file, "--if-active", "1", "--comment", "tighter", "--wait", "5")
+    published = _run(environment, "publish", file, "--if-active", "1", "--comment", "looser", "--wait", "5")
     assert published.exit_code == 0, published.output
     assert published.output == f"version 2 is published and active (single-person mode)\n  {change}"
     assert "nothing was published" in _run(environment, "publish", file).output

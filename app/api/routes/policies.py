@@ -25,6 +25,7 @@ from app.api.request_context import request_context
 from app.api.runtime import Runtime
 from app.api.schemas.policies import (
     MAX_VERSION,
+    CaseResults,
     DifferenceDocument,
     PolicyBody,
     PolicyPage,
@@ -39,9 +40,11 @@ from app.api.schemas.policies import (
     WaitQuery,
 )
 from app.db.changes import Change, StaleChangeError
+from app.domain.cases import check_cases
 from app.domain.compiler import CompiledPolicy, compile_policy
 from app.domain.policy import differences, with_threshold
 from app.identities.principal import Principal, Role
+from app.policies.checking import checked_policy
 from app.policies.document_text import DocumentTextError, parse_json, parse_yaml
 from app.policies.store import (
     Published,
@@ -170,7 +173,10 @@ async def get_policy(request: Request, version: Annotated[int, Path(ge=1, le=MAX
     openapi_extra={"requestBody": _DOCUMENT_BODY},
 )
 async def validate_policy(request: Request, _: Reader) -> ValidatedPolicy:
-    """Compiles the document and says what publishing it would change; a 422 lists every fault by row and column."""
+    """Compiles the document, runs its own cases and says what publishing it would change.
+
+    A 422 lists every fault by row and column; a case that is decided otherwise than it says is one.
+    """
     gate: Runtime = request.app.state.gate
     compiled = await _compiled_body(request)
     async with gate.read_engine.connect() as connection:
@@ -180,6 +186,7 @@ async def validate_policy(request: Request, _: Reader) -> ValidatedPolicy:
         valid=True,
         name=compiled.document.name,
         rules=len(compiled.document.rules),
+        cases=CaseResults.of(compiled, ()),
         compared_with=None if active is None else active.version,
         differences=tuple(DifferenceDocument.of(difference) for difference in found),
     )
@@ -213,7 +220,7 @@ async def publish_policy(request: Request, query: Annotated[PublishQuery, Query(
             comment=query.comment,
             change=_change(request, caller),
         )
-    return await _published_answer(gate, published, query.wait)
+    return await _published_answer(gate, published, CaseResults.of(compiled, ()), query.wait)
 
 
 @router.patch(
@@ -242,7 +249,10 @@ async def change_threshold(
     body: ThresholdChange,
     caller: Author,
 ) -> Response:
-    """Publishes the active policy with this one change. If-Match must name the version that it was made from."""
+    """Publishes the active policy with this one change. If-Match must name the version that it was made from.
+
+    The policy's own cases come along unchanged: `cases.failed` tells which of them are decided otherwise now.
+    """
     gate: Runtime = request.app.state.gate
     _allow_single_person(gate)
     expected = required_version(request)
@@ -254,11 +264,13 @@ async def change_threshold(
         policy = base.policy()
         if code not in {rule.code for rule in policy.rules} or tier not in {known.code for known in policy.tiers}:
             raise Problem(ProblemType.NOT_FOUND, "The active policy has no such rule or tier.")
-        compiled = compile_policy(with_threshold(policy, code, tier, value).document())
+        changed = with_threshold(policy, code, tier, value)
+        compiled = await asyncio.to_thread(compile_policy, changed.document())
         published = await publish(
             connection, compiled, expected_active=expected, comment=body.comment, change=_change(request, caller)
         )
-    return await _published_answer(gate, published, query.wait)
+    cases = CaseResults.of(compiled, await asyncio.to_thread(check_cases, compiled))
+    return await _published_answer(gate, published, cases, query.wait)
 
 
 def _allow_single_person(gate: Runtime) -> None:
@@ -288,13 +300,13 @@ async def _compiled_body(request: Request) -> CompiledPolicy:
     body = await request.body()
     try:
         # Off the event loop: a large document takes long, and decisions should not wait for it.
-        return await asyncio.to_thread(lambda: compile_policy(parse(body)))
+        return await asyncio.to_thread(lambda: checked_policy(parse(body)))
     except DocumentTextError as error:
         fault = FieldError(pointer="", detail=str(error), row="policy", column="")
         raise Problem(ProblemType.INVALID_POLICY, errors=[fault]) from None
 
 
-async def _published_answer(gate: Runtime, published: Published, wait_seconds: float) -> Response:
+async def _published_answer(gate: Runtime, published: Published, cases: CaseResults, wait_seconds: float) -> Response:
     rollout = await _rolled_out(gate, published.revision, wait_seconds)
     answer = PublishedPolicy(
         version=published.version,
@@ -302,6 +314,7 @@ async def _published_answer(gate: Runtime, published: Published, wait_seconds: f
         changed=published.changed,
         based_on=published.based_on,
         differences=tuple(DifferenceDocument.of(difference) for difference in published.differences),
+        cases=cases,
         rollout=PublishedRollout.of(rollout),
     )
     headers = {"ETag": etag(published.version), "Location": f"{_PATH}/{published.version}"}

@@ -10,6 +10,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 from app.api.schemas.common import AnswerModel, Reason, RequestModel
+from app.domain.compiler import CompiledPolicy
+from app.domain.errors import PolicyProblem
 from app.domain.policy import Difference
 from app.policies.store import PolicySummary, Rollout, StoredPolicy, Worker
 
@@ -145,6 +147,14 @@ class DifferenceDocument(AnswerModel):
         return cls(path=difference.path, before=difference.before, after=difference.after, text=str(difference))
 
 
+class PolicyFault(AnswerModel):
+    """Something wrong in one row and column of a policy."""
+
+    row: str
+    column: str
+    detail: str
+
+
 class WorkerDocument(AnswerModel):
     """A live worker process and what it serves."""
 
@@ -214,6 +224,19 @@ class PublishedRollout(AnswerModel):
         )
 
 
+class CaseResults(AnswerModel):
+    """What came of the policy's own cases. A whole policy whose cases fail is refused; a small change tells them."""
+
+    total: int
+    failed: tuple[PolicyFault, ...]
+
+    @classmethod
+    def of(cls, compiled: CompiledPolicy, problems: tuple[PolicyProblem, ...]) -> Self:
+        """The results of a policy."""
+        faults = tuple(PolicyFault(row=each.row, column=each.column, detail=each.detail) for each in problems)
+        return cls(total=len(compiled.document.cases), failed=faults)
+
+
 class PublishedPolicy(AnswerModel):
     """What publishing did."""
 
@@ -222,6 +245,7 @@ class PublishedPolicy(AnswerModel):
     changed: Annotated[bool, Field(description="False where the active version was this document already.")]
     based_on: int | None
     differences: Annotated[tuple[DifferenceDocument, ...], Field(description="Against the version before.")]
+    cases: CaseResults
     rollout: PublishedRollout
 
 
@@ -231,6 +255,7 @@ class ValidatedPolicy(AnswerModel):
     valid: Literal[True]
     name: str
     rules: int
+    cases: CaseResults
     compared_with: Annotated[int | None, Field(description="The active version.")]
     differences: tuple[DifferenceDocument, ...]
 
