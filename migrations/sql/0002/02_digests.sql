@@ -34,7 +34,8 @@ CREATE INDEX decisions_decided_at ON gate.decisions USING brin (decided_at) WITH
 -- digest is sha256 over the hashes in the order of the ids (as UUIDs, which is their bytes).
 CREATE FUNCTION gate.journal_hours(p_retention_class text, p_day date)
 RETURNS TABLE (hour integer, decisions bigint, digest bytea)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+SET plan_cache_mode = 'force_custom_plan' AS $$
 DECLARE
     v_from timestamptz;
 BEGIN

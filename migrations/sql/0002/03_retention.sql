@@ -105,7 +105,8 @@ $$;
 CREATE FUNCTION gate.keys_expire(
     p_retention_class text, p_month date, p_months integer, p_after uuid, p_limit integer
 ) RETURNS TABLE (reached uuid, deleted bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+SET plan_cache_mode = 'force_custom_plan' AS $$
 BEGIN
     PERFORM gate.require_due(p_retention_class, p_month, p_months);
     PERFORM gate.custody_lock();
@@ -114,7 +115,7 @@ BEGIN
         SELECT * FROM gate.decision_custody c
         WHERE c.retention_class = p_retention_class AND c.decided_at >= p_month::timestamptz
           AND c.decided_at < (p_month + interval '1 month')::timestamptz
-          AND (p_after IS NULL OR c.decision_id > p_after)
+          AND c.decision_id > coalesce(p_after, '00000000-0000-0000-0000-000000000000')
         ORDER BY c.decision_id LIMIT p_limit
     ), gone AS (
         DELETE FROM gate.decision_keys k USING batch b
