@@ -80,10 +80,10 @@ _BUREAU_DID_NOT_DECIDE = Text(
     zh="本次决定使用了征信机构提供的信息。征信机构未作出该决定，也无法说明决定的原因。",
 )
 _OFFER = Text(
-    en="We can offer up to {amount}, valid until {until}. Send a new revision of the application to accept.",
-    zh="我们最多可提供{amount}，有效期至{until}。如接受，请提交该申请的新版本。",
+    en="We can offer up to {amount}, valid until {until}. Amend the application to that amount or less to accept.",
+    zh="我们最多可提供 {amount}，有效期至 {until}。如接受，请将申请金额修改为不高于该金额后重新提交。",
 )
-_DUE = Text(en="You will hear from us by {}.", zh="我们将在{}之前通知您结果。")
+_DUE = Text(en="You will hear from us by {}.", zh="我们最迟于 {} 通知您结果。")
 _REVIEW_UNDER_WAY = Text(
     en="A person reviews this application. You may state your view and add evidence.",
     zh="本次申请由工作人员审核，您可以陈述意见并补充材料。",
@@ -212,7 +212,8 @@ def _notice(response: Mapping[str, Any], say: _Speaker) -> list[str]:
 
 def _offer_text(offer: Mapping[str, Any], say: _Speaker) -> str:
     amount = money_text(offer["amount"], offer["currency"])
-    return say(_OFFER).format(amount=amount, until=_day(offer["valid_until"]))
+    until = parse_instant(offer["valid_until"]).astimezone(UTC)
+    return say(_OFFER).format(amount=amount, until=f"{until:%Y-%m-%d %H:%M} UTC")
 
 
 def _day(instant: str) -> str:
