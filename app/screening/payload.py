@@ -7,16 +7,52 @@ Source of the vocabulary: the application payload of the design; what is null is
 from __future__ import annotations
 
 from datetime import date
-from decimal import Decimal
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, TypeAdapter, with_config
+from pydantic import (
+    AwareDatetime,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    Strict,
+    StringConstraints,
+    TypeAdapter,
+    with_config,
+)
+from pydantic_core import core_schema
 from typing_extensions import TypedDict
 
 from app.domain.application import MAX_REVISIONS
 from app.domain.fields import EMPLOYMENT_TYPES, INCOME_VERIFICATION, MAX_MONEY
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, regex_engine="rust-regex")
+
+
+class _Written:
+    """The form that a date or an instant has as text. Pydantic alone would read digits in quotes as seconds since 1970.
+
+    The schema of the type that it marks must be lax: what it sees is text and not JSON.
+    """
+
+    def __init__(self, pattern: str, detail: str) -> None:
+        self._pattern = pattern
+        self._detail = detail
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        text = core_schema.custom_error_schema(
+            core_schema.str_schema(pattern=self._pattern, strict=True),
+            custom_error_type="gate_written",
+            custom_error_message=self._detail,
+        )
+        return core_schema.chain_schema([text, handler(source)])
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        assert schema["type"] == "chain"
+        return handler(schema["steps"][-1])
+
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
 Identifier: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/+=@-]{1,64}$")]
@@ -26,7 +62,13 @@ Currency: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 Money: TypeAlias = Annotated[int, Field(ge=0, le=MAX_MONEY)]
 Months: TypeAlias = Annotated[int, Field(ge=0, le=6_000)]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=1_000_000)]
-Percent: TypeAlias = Annotated[Decimal, Field(ge=0, le=1_000, max_digits=12)]
+Percent: TypeAlias = (
+    Annotated[float, Field(ge=0, le=1_000)] | Annotated[str, StringConstraints(pattern=r"^[0-9]{1,4}(\.[0-9]{1,9})?$")]
+)
+"""A number, or decimal text for who will not trust a float; the domain takes both for the decimal that is written."""
+_DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+Date: TypeAlias = Annotated[date, Strict(False), _Written(_DAY + "$", "must be a date (YYYY-MM-DD)")]
+Instant: TypeAlias = Annotated[AwareDatetime, Strict(False), _Written(_DAY + "[Tt ]", "must be an instant (RFC 3339)")]
 Attribute: TypeAlias = bool | Annotated[int, Field(ge=-MAX_MONEY, le=MAX_MONEY)] | float | Label | None
 
 
@@ -37,7 +79,7 @@ class Applicant(TypedDict, total=False):
     applicant_ref: Annotated[
         Identifier | None, Field(description="Stable keyed hash of the person, the same across channels.")
     ]
-    birth_date: date | None
+    birth_date: Date | None
     age_years: Annotated[int, Field(ge=0, le=150)] | None
     employment_type: Annotated[Literal[*EMPLOYMENT_TYPES] | None, Field()]  # type: ignore[valid-type]
     employment_months: Months | None
@@ -54,7 +96,7 @@ class Applicant(TypedDict, total=False):
 class Bureau(TypedDict, total=False):
     """What the credit bureau said, and when."""
 
-    pulled_at: AwareDatetime | None
+    pulled_at: Instant | None
     hit: bool | None
     score: Annotated[int, Field(ge=0, le=10_000)] | None
     score_band: Label | None
@@ -98,11 +140,11 @@ class ApplicationPayload(_Required, total=False):
     """One request for a loan, in one revision."""
 
     revision: Annotated[int, Field(ge=1, le=MAX_REVISIONS, description="1 unless it amends an earlier revision.")]
-    submitted_at: AwareDatetime | None
+    submitted_at: Instant | None
     completed_at: Annotated[
-        AwareDatetime | None, Field(description="When the application was complete: the clock of its notices.")
+        Instant | None, Field(description="When the application was complete: the clock of its notices.")
     ]
-    consent_at: AwareDatetime | None
+    consent_at: Instant | None
     jurisdiction: Annotated[Code | None, Field(description="Country, or country and region: CN, US-CA.")]
     sub_id: Annotated[Label | None, Field(description="The channel's own source of this application.")]
     agreement_id: Label | None
