@@ -16,15 +16,16 @@ from app.api.error_map import problem_for
 from app.api.problems import send_problem
 from app.api.request_context import REQUEST_ID_HEADER, request_context
 from app.api.runtime import Runtime
-from app.api.security_headers import SECURITY_HEADERS, read_body
+from app.api.security_headers import SECURITY_HEADERS, check_media_type, read_body
 from app.identities.principal import Role
 from app.observability import metrics
 
 PATH = "/v1/decisions"
+MEDIA_TYPE = "application/json"
 DECIDING_ROLES = (Role.ORIGINATION,)
 REPLAYED_HEADER = (b"idempotent-replayed", b"true")
 
-_ANSWER_HEADERS = [(b"content-type", b"application/json"), *SECURITY_HEADERS]
+_ANSWER_HEADERS = [(b"content-type", MEDIA_TYPE.encode()), *SECURITY_HEADERS]
 
 
 class DecisionRoute:
@@ -44,6 +45,7 @@ class DecisionRoute:
         request_id = request_context(scope).request_id
         try:
             caller = await admit(self._gate, scope["headers"], DECIDING_ROLES, datetime.now(UTC))
+            check_media_type(scope, MEDIA_TYPE)
             body = await read_body(scope, receive, self._body_limit)
             answer = await self._gate.desk.decide(originator_of(caller), body)
         except ClientDisconnect:

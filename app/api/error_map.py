@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.field_errors import field_errors, shown_place
@@ -189,7 +190,19 @@ async def _answer(request: Request, error: Exception) -> Response:
     problem = foreseen_problem(error)
     if problem is None:
         raise error
+    if problem.type is ProblemType.METHOD_NOT_ALLOWED:
+        problem.headers["Allow"] = ", ".join(_methods_of(request))
     return problem_response(problem, request_context(request.scope).request_id)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """What the resource knows. The framework names the methods of the first route of the path alone."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 class FaultMiddleware:

@@ -60,6 +60,8 @@ def _make_api(gate: Runtime) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
         middleware=http_middleware(body_limit_bytes=gate.settings.body_limit_bytes, body_limits=limits),
     )
     api.add_middleware(MeasureMiddleware)

@@ -79,6 +79,21 @@ def declared_length(scope: Scope) -> int | None:
     return None
 
 
+def check_media_type(scope: Scope, accepted: str) -> None:
+    """Refuse a body that is said to be something else, or is coded. What is not said is taken for `accepted`.
+
+    Raises:
+        Problem: unsupported-media-type.
+    """
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            media_type = value.partition(b";")[0].strip().lower().decode("latin-1")
+            if media_type != accepted:
+                raise Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, f"Send {accepted}.", headers={"Accept": accepted})
+        elif name == b"content-encoding" and value.strip().lower() != b"identity":
+            raise Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, "Send the body without a content encoding.")
+
+
 def body_too_large(limit_bytes: int) -> Problem:
     """The problem; the connection ends with it, since what remains of the body is not read."""
     detail = f"The body may have at most {limit_bytes} bytes."

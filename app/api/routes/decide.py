@@ -12,12 +12,13 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.auth import originator_of, require
 from app.api.batch import BatchRun
-from app.api.decision_route import DECIDING_ROLES, PATH, REPLAYED_HEADER
+from app.api.decision_route import DECIDING_ROLES, MEDIA_TYPE, PATH, REPLAYED_HEADER
 from app.api.examples import APPLICATION, DECISION
 from app.api.problems import ProblemType, problem_responses
 from app.api.request_context import request_context
 from app.api.runtime import Runtime
 from app.api.schemas.decisions import DecisionDocument
+from app.api.security_headers import check_media_type
 from app.identities.principal import Principal
 from app.screening.payload import PAYLOAD
 
@@ -29,6 +30,7 @@ _PROBLEMS = (
     ProblemType.APPLICATION_CONFLICT,
     ProblemType.REVISION_SUPERSEDED,
     ProblemType.BODY_TOO_LARGE,
+    ProblemType.UNSUPPORTED_MEDIA_TYPE,
     ProblemType.UNKNOWN_CHANNEL,
     ProblemType.CONSENT_MISSING,
     ProblemType.UNSTORABLE,
@@ -81,6 +83,7 @@ async def decide(request: Request, caller: _Caller) -> Response:
     under the same key is a 409. A 503 means that nothing is known to be stored: repeat the same request.
     """
     gate: Runtime = request.app.state.gate
+    check_media_type(request.scope, MEDIA_TYPE)
     answer = await gate.desk.decide(originator_of(caller), await request.body())
     headers = {REPLAYED_HEADER[0].decode(): REPLAYED_HEADER[1].decode()} if answer.replayed else None
     return Response(answer.body, media_type="application/json", headers=headers)
@@ -95,7 +98,7 @@ async def decide(request: Request, caller: _Caller) -> Response:
             "description": "One line for each line, in order: `line`, `status`, and `decision` or `problem`.",
             "content": {NDJSON: {"schema": {"type": "string"}, "example": '{"line":1,"status":200,"decision":{}}\n'}},
         },
-        **problem_responses(),
+        **problem_responses(ProblemType.UNSUPPORTED_MEDIA_TYPE),
     },
     openapi_extra={
         "requestBody": {
@@ -111,6 +114,7 @@ async def decide_batch(request: Request, caller: _Caller) -> StreamingResponse:
     one: a batch that is faster is held back, not refused.
     """
     gate: Runtime = request.app.state.gate
+    check_media_type(request.scope, NDJSON)
     run = BatchRun(gate, caller, originator_of(caller), request_context(request.scope).request_id)
     return _WhileReading(run.answers(request.stream()), media_type=NDJSON)
 

@@ -87,6 +87,7 @@ _ONE = _described(
 @router.get(
     "/v1/decisions",
     summary="List decisions",
+    operation_id="list_decisions",
     response_model=None,
     responses={
         **problem_responses(),
