@@ -12,7 +12,9 @@ from asgi_lifespan import LifespanManager
 
 from app.api.factory import make_app
 from app.settings import Settings
-from tests.support.cluster import Database, eventually
+from tests.support.cluster import SEEDED_TEMPLATE, Cluster, Database, eventually
+from tests.support.service import Service as SharedService
+from tests.support.service import running_service
 
 
 class Service:
@@ -31,6 +33,15 @@ class Service:
         )
 
 
+@pytest.fixture(scope="package")
+async def gate(cluster: Cluster) -> AsyncIterator[SharedService]:
+    """One service for all tests of the edge that leave its policy alone. They have an xdist group of their own."""
+    database = await cluster.create(SEEDED_TEMPLATE)
+    async with running_service(database) as service:
+        yield service
+    await cluster.drop(database)
+
+
 StartService: TypeAlias = Callable[..., Awaitable[Service]]
 
 
@@ -46,7 +57,7 @@ async def start_service(seeded_database: Database) -> AsyncIterator[StartService
                 )
             )
             await stack.enter_async_context(LifespanManager(app))
-            await eventually(lambda: app.gate.keeper.latest.policy is not None)
+            await eventually(lambda: app.gate.keeper.latest.policy is not None and app.gate.writer.available)
             return Service(seeded_database, app, stack)
 
         yield start
