@@ -220,6 +220,8 @@ async def test_filters_of_the_list_are_those_of_the_decision(service: Service) -
         ({"limit": 201}, "#/query/limit"),
         ({"outcome": "maybe"}, "#/query/outcome"),
         ({"decided_from": "2026-11-24T10:00:00"}, "#/query/decided_from"),
+        ({"decided_from": "1795514400"}, "#/query/decided_from"),
+        ({"decided_to": "0.5"}, "#/query/decided_to"),
         ({"decided_from": "0001-01-01T00:00:00+14:00"}, "#/query/decided_from"),
         ({"decided_to": "9999-12-31T23:59:59-14:00"}, "#/query/decided_to"),
         ({"reason_code": "bu03"}, "#/query/reason_code"),

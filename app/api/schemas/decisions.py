@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, Field
 
+from app.api.schemas.common import Instant, RequestModel
 from app.domain.application import MAX_REVISIONS
 from app.domain.channel import ChannelState
 from app.domain.fields import Source
@@ -274,20 +274,8 @@ class ExplanationDocument(BaseModel):
     erased_at: datetime | None
 
 
-def _in_range(at: datetime) -> datetime:
-    if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
-        raise PydanticCustomError("gate_instant_range", f"must lie between the years {_FIRST_YEAR} and {_LAST_YEAR}")
-    return at
-
-
-_FIRST_YEAR, _LAST_YEAR = 1970, 2200
-_Instant: TypeAlias = Annotated[AwareDatetime, AfterValidator(_in_range)]
-
-
-class DecisionQuery(BaseModel):
+class DecisionQuery(RequestModel):
     """The filters of the list. Any other is refused, so that a typing error never widens a list."""
-
-    model_config = ConfigDict(extra="forbid")
 
     channel: Code | None = Field(default=None, description="Code of the channel, or an alias.")
     outcome: Outcome | None = None
@@ -296,8 +284,8 @@ class DecisionQuery(BaseModel):
     product: Code | None = None
     policy_version: int | None = Field(default=None, ge=1, le=2**31 - 1)
     reason_code: RuleCode | None = Field(default=None, description="Decisions with this reason among all of theirs.")
-    decided_from: _Instant | None = Field(default=None, description="Decided at or after.")
-    decided_to: _Instant | None = Field(default=None, description="Decided before.")
+    decided_from: Instant | None = Field(default=None, description="Decided at or after.")
+    decided_to: Instant | None = Field(default=None, description="Decided before.")
     originator: Code | None = Field(default=None, description="Code of the originator, for who may see several.")
     limit: int = Field(default=50, ge=1, le=MAX_PAGE)
     cursor: str | None = Field(default=None, max_length=128, description="`next_cursor` of the page before.")
