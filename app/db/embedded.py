@@ -183,11 +183,15 @@ def remove_embedded(directory: Path = DEFAULT_DIRECTORY) -> bool:
     Raises:
         EmbeddedPostgresError: where the wheel is absent or the server does not stop.
     """
+    directory = directory.absolute()
     if not directory.exists():
         return False
     stop_embedded(directory)
+    apart = _apart(directory)
+    for folder in (apart, _short_socket_directory(directory), _short_socket_directory(apart / "postgres")):
+        if folder.exists():
+            shutil.rmtree(folder)
     if directory.is_symlink():
-        shutil.rmtree(directory.resolve().parent)
         directory.unlink()
     else:
         shutil.rmtree(directory)
@@ -206,7 +210,7 @@ def _lay_out(directory: Path) -> _Layout:
     home, binaries = directory, installed
     directory.parent.mkdir(parents=True, exist_ok=True)
     if run_as is not None and not (_reachable(directory.parent, run_as) and _reachable(installed, run_as)):
-        apart = Path("/var/tmp") / f"channel-gate-{_short_hash(str(directory))}"  # noqa: S108 (owned and 0755 by root below)
+        apart = _apart(directory)
         _own_folder(apart, owner=0, group=0, mode=0o755)
         home, binaries = apart / "postgres", _copied_wheel(apart)
         if not directory.exists():
@@ -216,9 +220,19 @@ def _lay_out(directory: Path) -> _Layout:
     _own_folder(home, owner=owner, group=group, mode=0o700)
     socket_directory = home
     if len(os.fsencode(home / _SOCKET_NAME)) > _SOCKET_PATH_LIMIT:
-        socket_directory = Path(tempfile.gettempdir()) / f"channel-gate-{_short_hash(str(home))}"
+        socket_directory = _short_socket_directory(home)
         _own_folder(socket_directory, owner=owner, group=group, mode=0o700)
     return _Layout(home=home, binaries=binaries, socket_directory=socket_directory, run_as=run_as)
+
+
+def _apart(directory: Path) -> Path:
+    """Where the data goes when the server's user cannot reach `directory`. Its owner is checked before it is used."""
+    return Path("/var/tmp") / f"channel-gate-{_short_hash(str(directory))}"  # noqa: S108
+
+
+def _short_socket_directory(home: Path) -> Path:
+    """Where the socket goes when the path of `home` is too long for one."""
+    return Path(tempfile.gettempdir()) / f"channel-gate-{_short_hash(str(home))}"
 
 
 def _wheel_directory() -> Path:
