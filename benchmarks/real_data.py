@@ -47,6 +47,8 @@ _PAGE = 200
 _PIPE_WIDTH = 120
 _LEAST_INCOME, _LARGEST_INCOME = Decimal(500), Decimal(50_000)
 """BRL a month. A stated income outside of these is no income that a lender lends on: a slip of the pen, or worse."""
+_DOUBT = frozenset({"IN04", "IN05"})
+"""The rules of the example policy that doubt an income."""
 
 
 class CheckError(Exception):
@@ -140,18 +142,17 @@ def _run(book: Book, file: Path, service: Service, console: Console) -> None:
     )
     _check_accounts(tally, rows, service.folder / f"{book.name} one by one.rejects")
 
+    started = time.perf_counter()
     again = _import(book, file, service, "in batches", "--batch", str(_BATCH), "--concurrency", "4")
     _check(again.document() == tally.document(), "the same rows in batches were answered otherwise")
-    console.print(f"sent again in batches of {_BATCH}: the same answers, no new decision")
+    seconds = time.perf_counter() - started
+    console.print(f"sent again in batches of {_BATCH} in {seconds:.1f} s: the same answers, no new decision")
 
-    outcomes = _outcomes(service, version)
-    _check(len(outcomes) == tally.decided, f"the log holds {len(outcomes)} decisions, not {tally.decided}")
+    decisions = _decisions(service, version)
+    _check(len(decisions) == tally.decided, f"the log holds {len(decisions)} decisions, not {tally.decided}")
     doubtful = [found for row in _csv(file) if (found := book.doubtful(row)) is not None]
     if doubtful:
-        ends = Counter(outcomes.get(application_id, "in the rejects file") for application_id in doubtful)
-        _check(not ends["accept"], f"{ends['accept']} doubtful incomes were accepted")
-        shown = ", ".join(f"{count} {end}" for end, count in ends.most_common())
-        console.print(f"{len(doubtful)} incomes that cannot be right: {shown}; none accepted")
+        _check_doubtful(doubtful, decisions, console)
 
     report = service.command("replay", "--json")
     _check(report["total"] == report["identical"] >= tally.decided, f"replay: {report}")
@@ -193,14 +194,27 @@ def _check_accounts(tally: Tally, rows: int, rejects: Path) -> None:
     _check(all(line["problems"] for line in lines), "a reject says no reason")
 
 
-def _outcomes(service: Service, version: int) -> dict[str, str]:
-    """The outcome of every application that was decided under the version."""
-    found: dict[str, str] = {}
+def _check_doubtful(doubtful: list[str], decisions: Mapping[str, dict[str, Any]], console: Console) -> None:
+    """None is accepted, and each decision names the doubt, also where another rule rejected."""
+    decided = [decision for each in doubtful if (decision := decisions.get(each)) is not None]
+    outcomes = Counter(decision["outcome"] for decision in decided)
+    _check(not outcomes["accept"], f"{outcomes['accept']} doubtful incomes were accepted")
+    unnamed = sum(_DOUBT.isdisjoint(decision["reason_codes"]) for decision in decided)
+    _check(not unnamed, f"{unnamed} doubtful incomes were decided without a word about them")
+    console.print(
+        f"{len(doubtful)} incomes that cannot be right: none accepted, {outcomes['escalate']} escalated for it, "
+        f"{outcomes['reject']} rejected for other reasons beside it, {len(doubtful) - len(decided)} in the rejects file"
+    )
+
+
+def _decisions(service: Service, version: int) -> dict[str, dict[str, Any]]:
+    """Every decision under the version as analysts list it, by application."""
+    found: dict[str, dict[str, Any]] = {}
     query: dict[str, str | int] = {"policy_version": version, "limit": _PAGE}
     with service.client("analyst") as analyst:
         while True:
             page = _ok(analyst.get("/v1/decisions", params=query))
-            found.update((item["application_id"], item["outcome"]) for item in page["items"])
+            found.update((item["application_id"], item) for item in page["items"])
             if page["next_cursor"] is None:
                 return found
             query["cursor"] = page["next_cursor"]
