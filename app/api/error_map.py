@@ -22,7 +22,6 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.field_errors import field_errors, shown_place
@@ -191,18 +190,15 @@ async def _answer(request: Request, error: Exception) -> Response:
     if problem is None:
         raise error
     if problem.type is ProblemType.METHOD_NOT_ALLOWED:
-        problem.headers["Allow"] = ", ".join(_methods_of(request))
+        problem.headers |= _allowed(request)
     return problem_response(problem, request_context(request.scope).request_id)
 
 
-def _methods_of(request: Request) -> list[str]:
-    """What the resource knows. The framework names the methods of the first route of the path alone."""
-    routes = request.app.router.routes
-    return [
-        method
-        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
-        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
-    ]
+def _allowed(request: Request) -> dict[str, str]:
+    """Every method that the document describes for the path. The framework names those of its first route alone."""
+    path = getattr(request.scope.get("route"), "path_format", None)
+    methods = request.app.openapi()["paths"].get(path)
+    return {"Allow": ", ".join(sorted(method.upper() for method in methods))} if methods else {}
 
 
 class FaultMiddleware:

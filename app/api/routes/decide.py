@@ -102,7 +102,6 @@ async def decide(request: Request, caller: _Caller) -> Response:
     },
     openapi_extra={
         "requestBody": {
-            "required": True,
             "content": {NDJSON: {"schema": {"type": "string"}, "example": '{"application_id":"A-1"}\n'}},
         }
     },

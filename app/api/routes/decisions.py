@@ -139,7 +139,7 @@ async def read_list(
 
 
 @router.get(
-    "/v1/decisions/{decision_id}",
+    "/v1/decisions/{decision_id:uuid}",
     summary="Read a decision",
     response_model=None,
     responses={**_NOT_FOUND, 200: _ONE},
@@ -193,7 +193,7 @@ async def read_decision_of_application(
 
 
 @router.get(
-    "/v1/decisions/{decision_id}/explanation",
+    "/v1/decisions/{decision_id:uuid}/explanation",
     summary="Explain a decision",
     response_model=None,
     responses={

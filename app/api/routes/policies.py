@@ -148,7 +148,7 @@ async def get_active_policy(request: Request, _: Reader) -> Response:
 
 
 @router.get(
-    f"{_PATH}/{{version}}",
+    f"{_PATH}/{{version:int}}",
     summary="One policy version",
     response_model=PolicyVersionDocument,
     responses=_READ,
