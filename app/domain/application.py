@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from app.domain.fields import Value
 
@@ -26,8 +26,7 @@ REPORTABLE_CAUSES = (Unknown.NOT_REQUESTED, Unknown.NOT_FOUND, Unknown.SOURCE_ER
 MAX_REVISIONS = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoanApplication:
+class LoanApplication(NamedTuple):
     """One request for a loan, in one revision.
 
     `values` holds what is known, by field name, at each field's scale (see `fields`), the lender's own attributes

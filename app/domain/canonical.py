@@ -67,7 +67,7 @@ def _decimal_text(number: Decimal) -> Json:
 
 def instant_text(at: datetime) -> str:
     """RFC 3339 in UTC with microseconds, always the same length."""
-    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return at.astimezone(UTC).isoformat("T", "microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_instant(text: str) -> datetime:

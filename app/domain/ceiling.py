@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from operator import itemgetter
+from typing import NamedTuple
 
 from app.domain.application import LoanApplication, Unknown
 from app.domain.compiler import CompiledPolicy
@@ -18,8 +19,7 @@ _APR = "all_in_apr_pct"
 _BPS = 10_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QualifyingIncome:
+class QualifyingIncome(NamedTuple):
     """The monthly income that caps are computed from, in minor units, or the field that keeps it unknown."""
 
     amount: int | None
@@ -27,8 +27,7 @@ class QualifyingIncome:
     cause: Unknown | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotApplied:
+class NotApplied(NamedTuple):
     """A cap that could not be computed, and the field whose being unknown is why."""
 
     cap: str
@@ -36,8 +35,7 @@ class NotApplied:
     cause: Unknown
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ceiling:
+class Ceiling(NamedTuple):
     """The least cap, rounded down to the product's unit, in minor units.
 
     `applied` holds every cap that counted, `binding` the name of the least.
@@ -62,7 +60,7 @@ def qualifying_income(policy: CompiledPolicy, application: LoanApplication) -> Q
     counted_pct = policy.counted_pct[int(verification)]
     if counted_pct is None:
         return QualifyingIncome(amount=None, missing=_VERIFICATION, cause=Unknown.UNDEFINED)
-    return QualifyingIncome(amount=int(income) * counted_pct // 100)
+    return QualifyingIncome(int(income) * counted_pct // 100)
 
 
 def find_ceiling(policy: CompiledPolicy, tier: str, application: LoanApplication) -> Ceiling:
@@ -95,7 +93,7 @@ def find_ceiling(policy: CompiledPolicy, tier: str, application: LoanApplication
         else:
             free = int(income.amount or 0) * limit_bps // _BPS - int(application.values[_OBLIGATIONS])
             applied.append(("dti", present_value(free, _annuity(application.values, application.term_months))))
-    binding, least = min(applied, key=lambda cap: cap[1])
+    binding, least = min(applied, key=itemgetter(1))
     return Ceiling(
         amount=floor_to_unit(least, product.rounding_unit),
         binding=binding,

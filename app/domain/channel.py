@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 ChannelId = NewType("ChannelId", int)
 
@@ -59,8 +59,8 @@ class TierAssignment:
     def holds(self, product: str, jurisdiction: str | None, at: datetime) -> bool:
         """Whether this assignment covers the product and jurisdiction at that moment."""
         return (
-            self.product in {None, product}
-            and self.jurisdiction in {None, jurisdiction}
+            (self.product is None or self.product == product)
+            and (self.jurisdiction is None or self.jurisdiction == jurisdiction)
             and self.valid_from <= at
             and (self.valid_to is None or at < self.valid_to)
         )
@@ -97,12 +97,16 @@ class Channel:
 
     def tier(self, product: str, jurisdiction: str | None, at: datetime) -> str | None:
         """The tier assigned to the most specific scope that holds, or None where nothing is assigned."""
-        held = [a for a in self.assignments if a.holds(product, jurisdiction, at)]
-        return max(held, key=lambda a: a.specificity).tier if held else None
+        best: TierAssignment | None = None
+        for assignment in self.assignments:
+            if assignment.holds(product, jurisdiction, at) and (
+                best is None or assignment.specificity > best.specificity
+            ):
+                best = assignment
+        return None if best is None else best.tier
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Standing(NamedTuple):
     """How a channel stood when an application was decided: enough, with the policy, to decide it again."""
 
     channel_id: ChannelId

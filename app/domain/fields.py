@@ -136,8 +136,9 @@ def scaled(raw: object, scale: int) -> int:
         if not -(10**18) < raw < 10**18:
             raise ValueError("is out of range")
         return int(raw * 10**scale)
-    if isinstance(raw, str) and _DECIMAL_TEXT.fullmatch(raw):
-        whole_digits, _, fraction = raw.partition(".")
+    text = repr(raw) if isinstance(raw, float) else raw
+    if isinstance(text, str) and _DECIMAL_TEXT.fullmatch(text):
+        whole_digits, _, fraction = text.partition(".")
         fraction = fraction.rstrip("0")
         if len(fraction) <= scale:
             return int(whole_digits + fraction.ljust(scale, "0"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import cast
+from typing import Any
 
 from app.domain.application import REPORTABLE_CAUSES, LoanApplication, Unknown
 from app.domain.canonical import parse_instant
@@ -20,32 +20,35 @@ _CAUSES = {cause.value: cause for cause in REPORTABLE_CAUSES}
 _PULLED_AT = "bureau.pulled_at"
 _EARLIEST_YEAR, _LATEST_YEAR = 1970, 2200
 
-_Column = tuple[str, str, type[int] | type[str] | None, int, int, Callable[[object], Value]]
-"""Key in its section, field name, the type whose values are their own encoding, the range of a number or of a text's
-length, and the encoding of everything else."""
+_Column = tuple[str, type[int] | type[str] | type[bool] | None, int, int, Callable[[object], Value]]
+"""Field name, the type whose values are their own encoding, the range of a number or of a text's length, and the
+encoding of everything else."""
 
 
-def _columns(section: str) -> tuple[_Column, ...]:
+def _columns(section: str) -> dict[str, _Column]:
+    """The columns of a section by the key that they have in it."""
     prefix = f"{section}." if section else ""
-    return tuple(
-        (field.name.removeprefix(prefix), *_column(field))
+    return {
+        field.name.removeprefix(prefix): _column(field)
         for field in STANDARD_FIELDS
         if field.name.rpartition(".")[0] == section
-    )
+    }
 
 
-def _column(field: Field) -> tuple[str, type[int] | type[str] | None, int, int, Callable[[object], Value]]:
+def _column(field: Field) -> _Column:
     if field.kind is FieldKind.TEXT:
         return field.name, str, 1, MAX_TEXT, field.encode
+    if field.kind is FieldKind.BOOLEAN:
+        return field.name, bool, False, True, field.encode
     plain = int if field.kind in _PLAIN_INTEGERS and field.scale == 0 else None
     return field.name, plain, field.minimum, field.maximum, field.encode
 
 
 _TOP = _columns("")
-_NESTED = tuple((section, _columns(section)) for section in SECTIONS)
+_NESTED = tuple((section, f"/{section}/", _columns(section)) for section in SECTIONS)
 
 
-def read_application(payload: Mapping[str, object], policy: CompiledPolicy) -> LoanApplication:
+def read_application(payload: Mapping[str, Any], policy: CompiledPolicy) -> LoanApplication:
     """The application of a request, encoded and checked.
 
     `payload` has the form of the request schema: sections are mappings or null, numbers are whole, decimal or decimal
@@ -60,35 +63,33 @@ def read_application(payload: Mapping[str, object], policy: CompiledPolicy) -> L
     consent_at = _instant(payload, "consent_at", "/consent_at", problems)
     if policy.consent_required and payload.get("consent_at") is None:
         raise ConsentMissingError("the policy requires the applicant's consent")
-    values: dict[str, Value] = {}
+    values: dict[str, Any] = {}
     _encode(payload, _TOP, "/", values, problems)
-    for section, columns in _NESTED:
+    for section, pointer, columns in _NESTED:
         part = payload.get(section)
         if part is not None:
-            _encode(cast("Mapping[str, object]", part), columns, f"/{section}/", values, problems)
+            _encode(part, columns, pointer, values, problems)
     attributes = payload.get("attributes")
     if attributes:
-        _attributes(cast("Mapping[str, object]", attributes), policy, values, problems)
+        _attributes(attributes, policy, values, problems)
     bureau = payload.get("bureau")
-    pulled_at = _instant(cast("Mapping[str, object]", bureau or {}), "pulled_at", "/bureau/pulled_at", problems)
+    pulled_at = _instant(bureau, "pulled_at", "/bureau/pulled_at", problems) if bureau else None
     stated = payload.get("unknown")
-    unknown = _causes(cast("Mapping[str, object]", stated), policy, values, pulled_at, problems) if stated else {}
+    unknown = _causes(stated, policy, values, pulled_at, problems) if stated else {}
     _check(payload, values, policy, problems)
     completed_at = _instant(payload, "completed_at", "/completed_at", problems)
     if problems:
         raise ApplicationError(tuple(problems))
-    applicant_ref = values.get("applicant.applicant_ref")
-    jurisdiction = values.get("jurisdiction")
     return LoanApplication(
-        application_id=cast("str", payload["application_id"]),
-        revision=cast("int", payload.get("revision") or 1),
-        channel_code=cast("str", payload["channel_code"]),
-        product=cast("str", values["product"]),
-        jurisdiction=cast("str | None", jurisdiction),
-        amount=cast("int", values["amount"]),
-        currency=cast("str", payload["currency"]),
-        term_months=cast("int", values["term_months"]),
-        applicant_ref=cast("str | None", applicant_ref),
+        application_id=payload["application_id"],
+        revision=payload.get("revision") or 1,
+        channel_code=payload["channel_code"],
+        product=values["product"],
+        jurisdiction=values.get("jurisdiction"),
+        amount=values["amount"],
+        currency=payload["currency"],
+        term_months=values["term_months"],
+        applicant_ref=values.get("applicant.applicant_ref"),
         completed_at=completed_at,
         consent_at=consent_at,
         bureau_pulled_at=pulled_at,
@@ -98,20 +99,19 @@ def read_application(payload: Mapping[str, object], policy: CompiledPolicy) -> L
 
 
 def _encode(
-    part: Mapping[str, object],
-    columns: tuple[_Column, ...],
+    part: Mapping[str, Any],
+    columns: Mapping[str, _Column],
     pointer: str,
     values: dict[str, Value],
     problems: list[ApplicationProblem],
 ) -> None:
-    get = part.get
-    for key, name, plain, minimum, maximum, encode in columns:
-        raw = get(key)
-        if raw is None:
+    for key, raw in part.items():
+        column = columns.get(key)
+        if column is None or raw is None:
             continue
-        if (plain is int and type(raw) is int and minimum <= raw <= maximum) or (
-            plain is str and type(raw) is str and minimum <= len(raw) <= maximum
-        ):
+        name, plain, minimum, maximum, encode = column
+        size: Any = len(raw) if plain is str and type(raw) is str else raw
+        if type(raw) is plain and minimum <= size <= maximum:
             values[name] = raw
             continue
         try:
@@ -163,8 +163,8 @@ _REQUESTABLE = frozenset(field.name for field in STANDARD_FIELDS) | {_PULLED_AT}
 
 
 def _check(
-    payload: Mapping[str, object],
-    values: Mapping[str, Value],
+    payload: Mapping[str, Any],
+    values: Mapping[str, Any],
     policy: CompiledPolicy,
     problems: list[ApplicationProblem],
 ) -> None:
@@ -174,25 +174,24 @@ def _check(
     jurisdiction = values.get("jurisdiction")
     if jurisdiction is not None and policy.jurisdictions is not None and jurisdiction not in policy.jurisdictions:
         problems.append(ApplicationProblem(pointer="/jurisdiction", detail="the policy does not lend there"))
-    product = policy.products.get(cast("str", values.get("product", "")))
+    product = policy.products.get(values.get("product", ""))
     if product is None:
         problems.append(ApplicationProblem(pointer="/product", detail="the policy has no such product"))
         return
-    term_months = cast("int", values.get("term_months", 0))
-    if not product.term_minimum <= term_months <= product.term_maximum:
+    if not product.term_minimum <= values.get("term_months", 0) <= product.term_maximum:
         detail = f"must be from {product.term_minimum} to {product.term_maximum} for this product"
         problems.append(ApplicationProblem(pointer="/term_months", detail=detail))
-    if cast("int", values.get("amount", 0)) < product.minimum_amount:
+    if values.get("amount", 0) < product.minimum_amount:
         detail = f"must be at least {product.minimum_amount} for this product"
         problems.append(ApplicationProblem(pointer="/amount", detail=detail))
 
 
-def _instant(part: Mapping[str, object], key: str, pointer: str, problems: list[ApplicationProblem]) -> datetime | None:
+def _instant(part: Mapping[str, Any], key: str, pointer: str, problems: list[ApplicationProblem]) -> datetime | None:
     raw = part.get(key)
     if raw is None:
         return None
     try:
-        at = raw if isinstance(raw, datetime) else parse_instant(cast("str", raw))
+        at = raw if isinstance(raw, datetime) else parse_instant(raw)
     except (TypeError, ValueError):
         problems.append(ApplicationProblem(pointer=pointer, detail="must be an instant with a UTC offset"))
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -74,8 +74,10 @@ def ranked(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
     )
 
 
-def principal(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+def principal(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
     """The first four of ranked reasons that read differently in a notice."""
+    if not reasons:
+        return ()
     distinct: dict[str, Reason] = {}
     for reason in reasons:
         distinct.setdefault(reason.notice.en, reason)

@@ -31,46 +31,68 @@ class ReplayError(DomainError):
     """A stored record that this engine or this policy version cannot replay."""
 
 
-def response_document(decision: Decision, *, decision_id: str) -> dict[str, Json]:
-    """The answer: no threshold, no observed value, no confidential code."""
+class Documents(NamedTuple):
+    """Both documents of one decision."""
+
+    response: dict[str, Json]
+    record: dict[str, Json]
+
+
+def documents(decision: Decision, *, decision_id: str) -> Documents:
+    """What is written down about a decision. The two share what they say alike."""
     screening = decision.screening
-    application = screening.application
-    offer = decision.counter_offer
-    ceiling_stands = all(
-        reason.cause is None for reason in decision.reasons if reason.code == screening.policy.ceiling.code
-    )
-    return {
+    shared: dict[str, Json] = {
         "decision_id": decision_id,
-        "application_id": application.application_id,
-        "revision": application.revision,
-        "channel_code": screening.standing.code,
-        "outcome": decision.outcome.value,
-        "next_action": decision.next_action.value,
-        "reasons": [_notice(reason) for reason in principal(decision.reasons)],
-        "tier": screening.standing.tier,
         "policy_version": screening.policy.version,
-        "ceiling": {"amount": screening.ceiling.amount, "currency": application.currency} if ceiling_stands else None,
-        "counter_offer": None if offer is None else _offer(offer),
-        "decided_at": instant_text(screening.at),
+        "outcome": decision.outcome._value_,
+        "next_action": decision.next_action._value_,
+        "counter_offer": None if decision.counter_offer is None else _offer(decision.counter_offer),
         "due_at": _due_at(decision),
     }
+    named = principal(decision.reasons)
+    at = instant_text(screening.at)
+    return Documents(response=_response(decision, named, shared, at), record=_record(decision, named, shared, at))
+
+
+def response_document(decision: Decision, *, decision_id: str) -> dict[str, Json]:
+    """The answer: no threshold, no observed value, no confidential code."""
+    return documents(decision, decision_id=decision_id).response
 
 
 def record_document(decision: Decision, *, decision_id: str) -> dict[str, Json]:
     """Everything that was decided and from what, but for the input, which is stored beside it."""
+    return documents(decision, decision_id=decision_id).record
+
+
+def _response(decision: Decision, named: tuple[Reason, ...], shared: Mapping[str, Json], at: str) -> dict[str, Json]:
     screening = decision.screening
-    standing = screening.standing
-    named = principal(decision.reasons)
-    offer = decision.counter_offer
+    application = screening.application
+    ceiling: Json = {"amount": screening.ceiling.amount, "currency": application.currency}
+    for reason in decision.reasons:
+        if reason.code == screening.policy.ceiling.code and reason.cause is not None:
+            ceiling = None  # it could not be verified
     return {
+        **shared,
+        "application_id": application.application_id,
+        "revision": application.revision,
+        "channel_code": screening.standing.code,
+        "reasons": [_notice(reason) for reason in named],
+        "tier": screening.standing.tier,
+        "ceiling": ceiling,
+        "decided_at": at,
+    }
+
+
+def _record(decision: Decision, named: tuple[Reason, ...], shared: Mapping[str, Json], at: str) -> dict[str, Json]:
+    standing = decision.screening.standing
+    return {
+        **shared,
         "engine": ENGINE,
-        "decision_id": decision_id,
-        "policy_version": screening.policy.version,
-        "at": instant_text(screening.at),
+        "at": at,
         "standing": {
             "channel_id": standing.channel_id,
             "code": standing.code,
-            "state": standing.state.value,
+            "state": standing.state._value_,
             "served": standing.served,
             "tier": standing.tier,
             "rules_tier": standing.rules_tier,
@@ -78,12 +100,8 @@ def record_document(decision: Decision, *, decision_id: str) -> dict[str, Json]:
         },
         "facts": decision.facts.document(),
         "not_evaluated": list(decision.not_evaluated),
-        "outcome": decision.outcome.value,
-        "next_action": decision.next_action.value,
         "reasons": [_reason(reason, is_principal=any(reason is each for each in named)) for reason in decision.reasons],
         "ceiling": _ceiling(decision),
-        "counter_offer": None if offer is None else _offer(offer),
-        "due_at": _due_at(decision),
     }
 
 
@@ -115,12 +133,8 @@ def replay(policy: CompiledPolicy, payload: Mapping[str, object], record: Mappin
     except (KeyError, TypeError, ValueError) as error:
         raise ReplayError(f"the record is not whole: {type(error).__name__}") from error
     decision = settle(screen(policy, standing, read_application(payload, policy), at), facts)
-    return Replay(
-        decision,
-        decision.outcome,
-        response_document(decision, decision_id=decision_id),
-        record_document(decision, decision_id=decision_id),
-    )
+    made = documents(decision, decision_id=decision_id)
+    return Replay(decision, decision.outcome, made.response, made.record)
 
 
 def _standing(stored: Mapping[str, Json]) -> Standing:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
 
 from app.domain.application import LoanApplication, Unknown
 from app.domain.ceiling import Ceiling, debt_ratio_after_loan, find_ceiling, ratio_bps
@@ -22,8 +22,7 @@ CLOCK_SKEW = timedelta(minutes=5)
 _CAP_SOURCES = {"tier_cap": Source.CHANNEL, "income_multiple": Source.APPLICANT, "dti": Source.APPLICANT}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CounterOffer:
+class CounterOffer(NamedTuple):
     """What the applicant may have instead: accepted by a new revision before `valid_until`. Minor units."""
 
     amount: int
@@ -31,8 +30,7 @@ class CounterOffer:
     valid_until: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Screening:
+class Screening(NamedTuple):
     """What the request alone decides, with everything that it was decided from.
 
     `values` and `unknown` are the application's with what the gate derived; `reasons` are ranked.
@@ -151,7 +149,7 @@ def outcomes_by_tier(
     return {
         tier.code: screen(
             policy,
-            replace(standing, tier=tier.code, rules_tier=tier.code, ceiling_tier=tier.code),
+            standing._replace(tier=tier.code, rules_tier=tier.code, ceiling_tier=tier.code),
             application,
             at,
         ).outcome
@@ -175,7 +173,7 @@ def _derived(
     values["channel.served"] = standing.served
     birth_date = values.get("applicant.birth_date")
     if birth_date is not None:
-        values.pop("applicant.age_years", None)
+        values.pop("applicant.age_years", None)  # what was stated gives way to what follows from the date
         _derive(values, unknown, "applicant.age_years", _age_years(int(birth_date), at))
     elif "applicant.age_years" not in values and "applicant.age_years" not in unknown:
         unknown["applicant.age_years"] = application.cause("applicant.birth_date")
@@ -192,7 +190,7 @@ def _derived(
         ratio = ratio_bps(int(obligations), int(income)) if income else Unknown.UNDEFINED
         _derive(values, unknown, "existing_dti_pct", ratio)
     mandatory = policy.products[application.product].mandatory
-    values["application.missing_fields"] = sum(1 for name in mandatory if name not in values)
+    values["application.missing_fields"] = len([name for name in mandatory if name not in values])
     return values, unknown
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Final, NamedTuple
 
 from app.domain.canonical import Json
 from app.domain.errors import DomainError
@@ -40,7 +40,7 @@ class Facts:
 
     def document(self) -> dict[str, Json]:
         """The facts that were gathered, as the record keeps them."""
-        return dict(self.values())
+        return {} if self is NO_FACTS else dict(self.values())
 
     @classmethod
     def from_document(cls, document: Mapping[str, object]) -> Facts:
@@ -76,8 +76,7 @@ if set(_FIELD_OF_FACT) != {field.name for field in fields(Facts)} or set(_FACT_O
 NO_FACTS: Final = Facts()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(NamedTuple):
     """The whole decision. `not_evaluated` are the codes of settlement rules whose facts nobody gathered."""
 
     screening: Screening
@@ -95,9 +94,17 @@ def settle(screening: Screening, facts: Facts = NO_FACTS) -> Decision:
     A rule is evaluated only where every fact that it reads was gathered; the others are listed.
     """
     rules = screening.policy.rules(screening.standing.rules_tier)
-    known = facts.values()
+    known = {} if facts is NO_FACTS else facts.values()
     if not known:
-        return _decision(screening, facts, screening.reasons, rules.settlement_codes)
+        return Decision(
+            screening=screening,
+            facts=facts,
+            reasons=screening.reasons,
+            outcome=screening.outcome,
+            next_action=screening.next_action,
+            counter_offer=screening.counter_offer,
+            not_evaluated=rules.settlement_codes,
+        )
     values = {**screening.values, **known}
     reasons: list[Reason] = []
     not_evaluated = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
-from uuid import UUID
 
 DecisionKey: TypeAlias = tuple[int, str, int]
 """(originator_id, application_id, revision): unique for the whole retention period."""
@@ -14,16 +13,16 @@ DecisionKey: TypeAlias = tuple[int, str, int]
 class JournalEntry(NamedTuple):
     """A decision as the log stores it, its fields in the order of the arguments of `gate.journal_flush`.
 
-    Amounts are minor units of `currency`; `reason_codes` are joined by commas; `fingerprint` and `content_digest` are
-    SHA-256. `policy_version` and `channel_revision` say what it was decided under: the flush refuses it where either
-    is no longer current.
+    Amounts are minor units of `currency`; `decision_id` is the text of a UUIDv7; `reason_codes` are joined by commas;
+    `fingerprint` and `content_digest` are SHA-256. `policy_version` and `channel_revision` say what it was decided
+    under: the flush refuses it where either is no longer current.
     """
 
     originator_id: int
     application_id: str
     revision: int
     fingerprint: bytes
-    decision_id: UUID
+    decision_id: str
     decided_at: datetime
     retention_class: str
     policy_version: int

@@ -242,7 +242,7 @@ class JournalWriter:
             return
         entry = batch[0].entry
         metrics.record_flush_failure("poison")
-        _log.error("decision_quarantined", decision_id=str(entry.decision_id), error_code=code)
+        _log.error("decision_quarantined", decision_id=entry.decision_id, error_code=code)
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 assert self._connection is not None

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy.ext.asyncio import AsyncEngine
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from app.domain.errors import DomainError, UnknownChannelError
 from app.domain.intake import read_application
-from app.domain.record import ENGINE, record_document, response_document
+from app.domain.record import ENGINE, documents
 from app.domain.screening import screen, stand
 from app.domain.settlement import settle
 from app.journal.entry import FlushStatus, JournalEntry, JournalUnavailableError
@@ -115,7 +115,7 @@ def _decide_under(
     """The decision under one snapshot, as the log stores it. Pure but for the clock and the decision's id."""
     policy = snapshot.policy
     assert policy is not None
-    at, decision_id = datetime.now(UTC), uuid7()
+    at, decision_id = datetime.now(UTC), str(uuid7())
     listed = snapshot.channels.get(payload["channel_code"])
     if listed is None or not listed.channel.listed(at):
         metrics.UNKNOWN_CHANNEL.inc()
@@ -123,8 +123,9 @@ def _decide_under(
     application = read_application(payload, policy)
     standing = stand(policy, listed.channel, application, at)
     decision = settle(screen(policy, standing, application, at))
-    record = orjson.dumps(record_document(decision, decision_id=str(decision_id)), option=orjson.OPT_SORT_KEYS)
-    response = orjson.dumps(response_document(decision, decision_id=str(decision_id)), option=orjson.OPT_SORT_KEYS)
+    written = documents(decision, decision_id=decision_id)
+    record = orjson.dumps(written.record, option=orjson.OPT_SORT_KEYS)
+    response = orjson.dumps(written.response, option=orjson.OPT_SORT_KEYS)
     return JournalEntry(
         originator_id=originator_id,
         application_id=application.application_id,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -220,7 +219,7 @@ def test_a_loan_at_the_offered_ceiling_is_accepted(
     payload: dict[str, Any], rules_tier: str, other: str, extra: int
 ) -> None:
     ceiling_tier = max(rules_tier, other, key=TIERS.index)
-    standing_of = replace(standing(rules_tier), ceiling_tier=ceiling_tier)
+    standing_of = standing(rules_tier)._replace(ceiling_tier=ceiling_tier)
     small = read_application(payload | {"amount": 100_000}, policy())
     first = screen(policy(), standing_of, small, AT)
     assume(first.outcome is Outcome.ACCEPT)

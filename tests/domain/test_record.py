@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -178,7 +177,7 @@ def test_a_record_holds_observed_values_thresholds_and_causes() -> None:
 
 
 def test_a_decision_is_the_same_again_years_later() -> None:
-    lost = replace(standing("risk"), tier="gold")
+    lost = standing("risk")._replace(tier="gold")
     screening = screen(policy(), lost, application(), AT)
     record = record_document(settle(screening, Facts(changes=9)), decision_id=DECISION_ID)
     again = replay(policy(), payload(), json.loads(canonical_bytes(record)))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -104,7 +103,7 @@ def test_a_tier_that_the_policy_does_not_have_escalates_and_never_accepts(state:
 @pytest.mark.parametrize("lost", ["rules_tier", "ceiling_tier"])
 def test_a_standing_under_rules_that_do_not_exist_decides_nothing(lost: str) -> None:
     with pytest.raises(UnknownTierError):
-        screen(policy(), replace(standing(), **{lost: "gold"}), application(), AT)
+        screen(policy(), standing()._replace(**{lost: "gold"}), application(), AT)
 
 
 def test_a_moment_without_an_offset_decides_nothing() -> None:
