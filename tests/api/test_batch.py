@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
+from itertools import pairwise
 from time import monotonic
 from typing import Any
 
@@ -174,7 +175,7 @@ async def _read(pieces: Iterable[bytes], limit: int) -> list[bytes | None]:
 )
 def test_lines_are_the_same_wherever_the_body_is_cut(body: bytes, cuts: list[int], limit: int) -> None:
     edges = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
-    pieces = [body[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [body[start:end] for start, end in pairwise(edges)]
     assert asyncio.run(_read(pieces, limit)) == _whole(body, limit)
 
 
