@@ -20,6 +20,7 @@ import structlog
 from uvicorn.config import STARTUP_FAILURE
 
 from app.observability.exposition import retire_worker
+from app.server.worker import DRAIN_MARGIN_SECONDS
 
 _POLL_SECONDS = 0.1
 _HUNG_AFTER_SECONDS = 30.0
@@ -27,7 +28,6 @@ _START_WITHIN_SECONDS = 60.0
 _YOUNG_SECONDS = 10.0
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 30.0
-_DRAIN_MARGIN_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -141,7 +141,7 @@ class Supervisor:
         for process in running:
             process.terminate()
         heard = self._signals
-        deadline = time.monotonic() + self._drain_seconds + _DRAIN_MARGIN_SECONDS
+        deadline = time.monotonic() + self._drain_seconds + DRAIN_MARGIN_SECONDS
         while any(process.poll() is None for process in running):
             if time.monotonic() > deadline or self._signals > heard:
                 break

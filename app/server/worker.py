@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -29,6 +30,7 @@ BEAT_SECONDS = 1
 BACKLOG = 2048
 YOUNG_OBJECTS = 10_000
 """How many more objects are made than freed before the collector looks for cycles among them."""
+DRAIN_MARGIN_SECONDS = 5.0
 KEEP_ALIVE_SECONDS = 75
 """Longer than the idle time of the usual load balancers (60 s), so that they, not we, close an idle connection."""
 
@@ -54,7 +56,8 @@ def run_worker(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     if lifeline is not None:
-        threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True, name="lifeline").start()
+        limit = settings.drain_seconds + DRAIN_MARGIN_SECONDS
+        threading.Thread(target=_end_with_parent, args=(lifeline, limit), daemon=True, name="lifeline").start()
     try:
         server.run(sockets=[listener])
     except SystemExit as ended:
@@ -97,12 +100,14 @@ def _configuration(
     )
 
 
-def _end_with_parent(lifeline: socket.socket) -> None:
+def _end_with_parent(lifeline: socket.socket, limit_seconds: float) -> None:
     # A parent that dies with beats unread resets the connection, one that closes it ends it: both mean the same.
     with contextlib.suppress(ConnectionError):
         while lifeline.recv(64):
             pass
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(limit_seconds)
+    os.kill(os.getpid(), signal.SIGKILL)  # a drain that hangs has no parent that would end it
 
 
 def _main(arguments: list[str]) -> int:
