@@ -7,7 +7,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -53,10 +54,10 @@ def import_applications(  # noqa: PLR0917 (each parameter is an option of the co
     rejects: Annotated[
         Path | None, typer.Option(help="Rows without a decision, and why. Default: FILE.rejects.ndjson.")
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")] = 16,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")] = 4,
     batch: Annotated[
-        int, typer.Option(min=1, max=1_000, help="Applications in one request of the batch endpoint; 1: no batches.")
-    ] = 1,
+        int, typer.Option(min=1, max=1_000, help="Applications in one request; 1: each by a request of its own.")
+    ] = 100,
     patience_seconds: Annotated[
         float, typer.Option(min=0, help="How long nothing may get through before the import stops.")
     ] = 300,
@@ -115,15 +116,19 @@ async def _send_all(
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise CommandError("--url must be an http or https address")
-    limits = httpx.Limits(max_connections=pace.concurrency, max_keepalive_connections=pace.concurrency)
-    async with httpx.AsyncClient(
+    trust_env = parts.hostname not in {"127.0.0.1", "localhost", "::1"}  # no proxy stands before this machine
+    open_client = partial(
+        httpx.AsyncClient,
         base_url=url,
         headers={"Authorization": f"Bearer {key}"},
-        limits=limits,
-        timeout=httpx.Timeout(_REQUEST_TIMEOUT_SECONDS, pool=None),
-        trust_env=parts.hostname not in {"127.0.0.1", "localhost", "::1"},  # no proxy stands before this machine
-    ) as client:
-        sender = Sender(client, patience_seconds=patience_seconds)
+        limits=httpx.Limits(max_connections=1),
+        timeout=_REQUEST_TIMEOUT_SECONDS,
+        trust_env=trust_env,
+        verify=httpx.create_ssl_context(trust_env=trust_env),
+    )
+    async with AsyncExitStack() as opened:
+        clients = [await opened.enter_async_context(open_client()) for _ in range(pace.concurrency)]
+        sender = Sender(clients, patience_seconds=patience_seconds)
         await run(rows, mapper=mapper, sender=sender, ledger=ledger, pace=pace, on_progress=on_progress)
 
 

@@ -111,7 +111,7 @@ async def _count(server: Server) -> int:
     return found
 
 
-@pytest.mark.parametrize("options", [(), ("--batch", "2")], ids=["one by one", "in batches"])
+@pytest.mark.parametrize("options", [("--batch", "1"), ("--batch", "2")], ids=["one by one", "in batches"])
 async def test_rows_are_decided_or_rejected_with_a_reason(
     gate_server: Server, tmp_path: Path, mapping: Path, options: tuple[str, ...]
 ) -> None:
@@ -143,7 +143,15 @@ async def test_another_body_under_the_same_id_is_listed_as_a_conflict(
 ) -> None:
     rows = [("a-1", "app-store", "20000", "15000"), ("a-1", "app-store", "21000", "15000")]
     done = await _import(
-        gate_server, _write(tmp_path / "r.csv", rows), "--mapping", mapping, "--json", "--concurrency", "1"
+        gate_server,
+        _write(tmp_path / "r.csv", rows),
+        "--mapping",
+        mapping,
+        "--json",
+        "--batch",
+        "1",
+        "--concurrency",
+        "1",
     )
     assert done.code == 0
     assert done.result["decided"] == 1
@@ -156,7 +164,7 @@ async def test_after_a_kill_an_import_goes_on_and_every_row_is_decided_once(
     amounts = [str(10_000 + n) for n in range(ROWS)]
     file = _write(tmp_path / "rows.csv", [(f"a-{n}", "app-store", amount, "15000") for n, amount in enumerate(amounts)])
     state = tmp_path / "rows.csv.import.json"
-    process = await _start(gate_server, file, "--mapping", mapping, "--concurrency", "4")
+    process = await _start(gate_server, file, "--mapping", mapping, "--batch", "1")
     async with asyncio.timeout(SECONDS_TO_START):
         while not state.exists() or not json.loads(state.read_bytes())["tally"]["rows"]:
             assert process.returncode is None, "the import ended before it could be killed"
@@ -165,7 +173,7 @@ async def test_after_a_kill_an_import_goes_on_and_every_row_is_decided_once(
     await process.wait()
     done_before = json.loads(state.read_bytes())["tally"]["rows"]
     assert 0 < done_before < ROWS
-    done = await _import(gate_server, file, "--mapping", mapping, "--resume", "--json", "--batch", "50")
+    done = await _import(gate_server, file, "--mapping", mapping, "--resume", "--json")
     assert (done.code, done.err) == (0, "")
     assert (done.result["rows"], done.result["decided"], done.result["rejected"]) == (ROWS, ROWS, 0)
     assert await _count(gate_server) == ROWS
@@ -175,7 +183,7 @@ async def test_a_wrong_key_ends_the_import_with_one_line(gate_server: Server, tm
     file = _write(tmp_path / "rows.csv", [("a-1", "app-store", "20000", "15000")])
     done = await _import(gate_server, file, "--mapping", mapping, key="cgk_wrong_wrong")
     assert done.code == 1
-    assert done.err == "error: /v1/decisions answered 401 unauthenticated\n"
+    assert done.err == "error: /v1/decisions/batch answered 401 unauthenticated\n"
     assert done.out == ""
 
 

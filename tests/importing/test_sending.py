@@ -23,6 +23,8 @@ from app.cli.importing.run import Pace, run
 from app.cli.importing.sender import Decided, Refused, Sender, UnavailableError
 from tests.importing.test_mapping import MINIMAL
 
+CLIENTS = 6
+
 Reply = tuple[int, dict[str, Any], dict[str, str]]
 
 
@@ -74,7 +76,7 @@ class Gate:
     @asynccontextmanager
     async def sender(self, patience_seconds: float = 60) -> AsyncIterator[Sender]:
         async with httpx.AsyncClient(transport=httpx.MockTransport(self.handle), base_url="http://gate") as client:
-            yield Sender(client, patience_seconds=patience_seconds)
+            yield Sender([client] * CLIENTS, patience_seconds=patience_seconds)
 
 
 def _ok(application_id: str, _: int = 1) -> Reply:
@@ -243,10 +245,10 @@ async def test_every_row_is_decided_or_in_the_rejects_file_in_order(tmp_path: Pa
     assert progress[-1] == 1.0
 
 
-async def test_requests_ready_and_under_way_are_bounded(tmp_path: Path) -> None:
+async def test_no_more_requests_are_under_way_than_there_are_clients(tmp_path: Path) -> None:
     gate = Gate(_ok)
-    await _run(gate, _ledger(tmp_path), 300, concurrency=3)
-    assert gate.most_under_way <= 12
+    await _run(gate, _ledger(tmp_path), 300, concurrency=CLIENTS)
+    assert 1 < gate.most_under_way <= CLIENTS
 
 
 async def test_an_import_goes_on_where_it_stopped_and_counts_every_row_once(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ _WINDOW = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """`batch` applications go in one request (1: no batch), `concurrency` requests at a time, by the client's pool."""
+    """`batch` applications go in one request (1: no batch), `concurrency` requests at a time."""
 
     concurrency: int
     batch: int

@@ -10,7 +10,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeAlias
@@ -72,8 +72,14 @@ class _Again:
 class Sender:
     """Sends rows one by one, or many in one request; gives up after `patience_seconds` without any answer."""
 
-    def __init__(self, client: httpx.AsyncClient, *, patience_seconds: float) -> None:
-        self._client = client
+    def __init__(self, clients: Iterable[httpx.AsyncClient], *, patience_seconds: float) -> None:
+        """One request at a time goes through each client.
+
+        A client of one connection is quick; a shared pool looks at all of its connections for each request.
+        """
+        self._idle: asyncio.Queue[httpx.AsyncClient] = asyncio.Queue()
+        for client in clients:
+            self._idle.put_nowait(client)
         self._patience_seconds = patience_seconds
 
     async def send(self, applications: Sequence[Application], *, batch: bool) -> list[Answer]:
@@ -112,10 +118,13 @@ class Sender:
         path = BATCH_PATH if batch else DECISIONS_PATH
         content = b"\n".join(application.body for application in applications)
         media_type = "application/x-ndjson" if batch else "application/json"
+        client = await self._idle.get()
         try:
-            response = await self._client.post(path, content=content, headers={"Content-Type": media_type})
+            response = await client.post(path, content=content, headers={"Content-Type": media_type})
         except httpx.TransportError as error:
             return [_Again(why=type(error).__name__)] * len(applications)
+        finally:
+            self._idle.put_nowait(client)
         status = response.status_code
         if status in _WRONG_CALL or status in range(300, 400):
             raise CommandError(f"{path} answered {status} {_kind(_json(response.content))}".rstrip())
