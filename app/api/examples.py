@@ -51,7 +51,7 @@ DECISION: dict[str, Any] = {
     "reasons": [],
     "tier": "prime",
     "policy_version": 1,
-    "ceiling": {"amount": 12_000_000, "currency": "CNY"},
+    "ceiling": {"amount": 5_980_000, "currency": "CNY"},
     "counter_offer": None,
     "decided_at": "2026-11-24T10:00:00.000000Z",
     "due_at": None,

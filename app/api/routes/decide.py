@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.requests import ClientDisconnect
@@ -25,6 +26,8 @@ from app.screening.payload import PAYLOAD
 BATCH_PATH = f"{PATH}/batch"
 NDJSON = "application/x-ndjson"
 PAYLOAD_SCHEMA = {"$ref": "#/components/schemas/ApplicationPayload"}
+_LINE = orjson.dumps(APPLICATION).decode() + "\n"
+_ANSWER_LINE = orjson.dumps({"line": 1, "status": 200, "decision": DECISION}).decode() + "\n"
 
 _PROBLEMS = (
     ProblemType.APPLICATION_CONFLICT,
@@ -96,13 +99,13 @@ async def decide(request: Request, caller: _Caller) -> Response:
     responses={
         200: {
             "description": "One line for each line, in order: `line`, `status`, and `decision` or `problem`.",
-            "content": {NDJSON: {"schema": {"type": "string"}, "example": '{"line":1,"status":200,"decision":{}}\n'}},
+            "content": {NDJSON: {"schema": {"type": "string"}, "example": _ANSWER_LINE}},
         },
         **problem_responses(ProblemType.UNSUPPORTED_MEDIA_TYPE),
     },
     openapi_extra={
         "requestBody": {
-            "content": {NDJSON: {"schema": {"type": "string"}, "example": '{"application_id":"A-1"}\n'}},
+            "content": {NDJSON: {"schema": {"type": "string"}, "example": _LINE}},
         }
     },
 )

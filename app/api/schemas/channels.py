@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.api.schemas.common import (
@@ -57,6 +57,23 @@ class TierQuery(RequestModel):
 class ChannelRegistration(RequestModel):
     """A channel to put on the list."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "code": "broker-two",
+                    "name": "Broker two 中介二号",
+                    "kind": "intermediary",
+                    "owner": "channel-team",
+                    "agreement_id": "AG-2026-017",
+                    "services": ["lead generation"],
+                    "valid_to": "2030-01-01T00:00:00Z",
+                    "reason": "agreement signed",
+                }
+            ]
+        }
+    )
+
     code: Code
     name: Line
     kind: ChannelKind
@@ -74,6 +91,12 @@ class ChannelRegistration(RequestModel):
 
 class ChannelAmendment(RequestModel):
     """What changes; what is absent stays, and a null clears `agreement_id` or `valid_to`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"owner": "partnerships", "valid_to": "2031-01-01T00:00:00Z", "reason": "renewed"}]
+        }
+    )
 
     name: Line | None = None
     owner: Line | None = None
@@ -100,12 +123,22 @@ class ChannelAmendment(RequestModel):
 class StateMove(RequestModel):
     """A move to another state."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"state": "suspended", "reason": "complaints about false promises"}]}
+    )
+
     state: Literal[ChannelState.PROBATION, ChannelState.ACTIVE, ChannelState.SUSPENDED, ChannelState.EXITED]
     reason: Reason
 
 
 class TierRequest(RequestModel):
     """A tier for a scope over [valid_from, valid_to)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"tier": "risk", "product": "unsecured_consumer", "reason": "losses above expectation"}]
+        }
+    )
 
     tier: TierCode
     product: Annotated[ProductCode | None, Field(description="Null: every product.")] = None

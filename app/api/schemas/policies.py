@@ -56,6 +56,8 @@ class VersionQuery(RequestModel):
 class ThresholdChange(RequestModel):
     """One threshold of one rule for one tier."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"value": 600, "comment": "approved losses are low"}]})
+
     value: Annotated[
         ThresholdValue | Annotated[tuple[ThresholdValue, ...], Field(min_length=1, max_length=1000)] | None,
         Field(description="Money in minor units. Null: the rule does not apply to the tier."),
