@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from app.api.factory import make_app
@@ -13,8 +12,10 @@ _NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 DOCUMENT: dict[str, Any] = make_app(Settings(database_url=_NOWHERE, governance_database_url=_NOWHERE)).api.openapi()
 
 
-def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+def operations() -> list[tuple[str, str, dict[str, Any]]]:
     """Method, path and description of each operation."""
-    for path, item in DOCUMENT["paths"].items():
-        for method, operation in item.items():
-            yield method.upper(), path, operation
+    return [
+        (method.upper(), path, operation)
+        for path, item in DOCUMENT["paths"].items()
+        for method, operation in item.items()
+    ]

@@ -1,0 +1,102 @@
+"""The examples of the OpenAPI document work as they are: what they send is taken, what they answer fits its schema."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from typing import Any
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+
+from app.api.examples import APPLICATION, DECISION
+from tests.api.conftest import Service as OwnService
+from tests.api.openapi import DOCUMENT, operations
+from tests.support.applications import application
+from tests.support.service import Service
+
+pytestmark = pytest.mark.xdist_group("edge")
+
+_ANSWERS = [
+    (f"{method} {path} {status} {name}", content, example["value"])
+    for method, path, operation in operations()
+    for status, response in operation["responses"].items()
+    for content in response.get("content", {}).values()
+    for name, example in content.get("examples", {}).items()
+]
+
+
+def fits(schema: dict[str, Any], value: object) -> None:
+    """Check a value against a schema of the document, formats included."""
+    whole = {**schema, "components": DOCUMENT["components"]}
+    Draft202012Validator(whole, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(value)
+
+
+def _body_examples(schema: dict[str, Any]) -> list[Any]:
+    if "$ref" in schema:
+        schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    examples: list[Any] = schema.get("examples", [])
+    return examples
+
+
+def request_examples() -> list[tuple[str, str, str, Any]]:
+    """Method, path, media type and body of every example of a request."""
+    return [
+        (method, path, media_type, value)
+        for method, path, operation in operations()
+        for media_type, content in operation.get("requestBody", {}).get("content", {}).items()
+        for value in [
+            *(example["value"] for example in content.get("examples", {}).values()),
+            *([content["example"]] if "example" in content else []),
+            *_body_examples(content["schema"]),
+        ]
+    ]
+
+
+@pytest.mark.parametrize(("content", "value"), [each[1:] for each in _ANSWERS], ids=[each[0] for each in _ANSWERS])
+def test_an_example_of_an_answer_fits_its_schema(content: dict[str, Any], value: Any) -> None:
+    fits(content["schema"], value)
+
+
+def test_every_json_request_but_a_whole_policy_has_an_example() -> None:
+    shown = {(method, path) for method, path, _, _ in request_examples()}
+    wanted = {(method, path) for method, path, operation in operations() if "requestBody" in operation}
+    assert wanted - shown == {("POST", "/v1/policies"), ("POST", "/v1/policies/validate")}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "media_type", "body"),
+    request_examples(),
+    ids=[f"{method} {path}" for method, path, _, _ in request_examples()],
+)
+async def test_an_example_of_a_request_is_taken_as_it_is(
+    service: OwnService, method: str, path: str, media_type: str, body: Any
+) -> None:
+    deciding = path.startswith("/v1/decisions")
+    client = await service.client("origination" if deciding else "admin")
+    target = path.format(code="BU03" if "thresholds" in path else "search-ads", tier="prime")
+    headers = {"content-type": media_type}
+    if method == "PATCH":
+        source = "/v1/policies/active" if "thresholds" in path else target
+        headers["if-match"] = (await client.get(source)).headers["etag"]
+    content = body if isinstance(body, str) else json.dumps(body)
+    answer = await client.request(method, target, content=content, headers=headers)
+    assert answer.is_success, answer.text
+    documented = DOCUMENT["paths"][path][method.lower()]["responses"][str(answer.status_code)]
+    if answer.headers["content-type"] == "application/json":
+        fits(documented["content"]["application/json"]["schema"], answer.json())
+    else:
+        assert all(json.loads(line)["status"] == 200 for line in answer.text.splitlines())
+
+
+async def test_the_example_of_a_decision_is_what_the_example_of_an_application_gets(gate: Service) -> None:
+    """But for the id and the clock. Sent with dates of today: a credit report ages."""
+    async with gate.client("origination") as client:
+        answer: httpx.Response = await client.post("/v1/decisions", json=application(APPLICATION["application_id"]))
+    given, shown = answer.json(), deepcopy(DECISION)
+    for document in (given, shown):
+        for name in ("decision_id", "decided_at"):
+            document[name] = type(document[name])
+    assert given == shown
+    assert list(answer.json()) == sorted(DECISION)
