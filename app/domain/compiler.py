@@ -289,6 +289,7 @@ class _Compiler:
             rows[tier] = CompiledRule(
                 code=rule.code,
                 field=field,
+                op=rule.op,
                 holds=HOLDS[rule.op],
                 threshold=threshold,
                 threshold_shown=list(raw) if isinstance(raw, tuple) else _shown(field, rule.op, threshold),
@@ -318,7 +319,11 @@ class _Compiler:
         if threshold is None:
             return None
         return CompiledCondition(
-            field=field, holds=HOLDS[condition.op], threshold=threshold, if_missing=condition.if_missing
+            field=field,
+            op=condition.op,
+            holds=HOLDS[condition.op],
+            threshold=threshold,
+            if_missing=condition.if_missing,
         )
 
     def _field(self, row: str, column: str, name: str) -> Field | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from functools import reduce
+from typing import Any, NamedTuple, TypeAlias
 
 from app.domain.application import Unknown
 from app.domain.canonical import Json
@@ -17,29 +18,55 @@ Holds: TypeAlias = Callable[[Any, Any], bool]
 """Whether a known value (first) meets an encoded threshold (second)."""
 
 
+class Operator(NamedTuple):
+    """One requirement in both of its forms: what must hold of a known value, and of a whole column of them.
+
+    `column` takes an array of integers and gives one of booleans. It is written in Python's own operators, which mean
+    the same on a number and, value by value, on an array, so that this package needs no library of arrays.
+    """
+
+    value: Holds
+    column: Callable[[Any, Any], Any]
+
+
 def _is_one_of(value: Value, options: frozenset[Value]) -> bool:
     return value in options
+
+
+def _are_among(column: Any, options: frozenset[Value]) -> Any:
+    return reduce(operator.or_, (column == option for option in options), operator.ne(column, column))
 
 
 def _is_none_of(value: Value, options: frozenset[Value]) -> bool:
     return value not in options
 
 
+def _are_not_among(column: Any, options: frozenset[Value]) -> Any:
+    return reduce(operator.and_, (column != option for option in options), operator.eq(column, column))
+
+
 def _is_known(_value: Value, _threshold: bool) -> bool:
     return True
 
 
-HOLDS: Mapping[Op, Holds] = {
-    Op.AT_LEAST: operator.ge,
-    Op.AT_MOST: operator.le,
-    Op.ABOVE: operator.gt,
-    Op.BELOW: operator.lt,
-    Op.IS: operator.eq,
-    Op.IS_NOT: operator.ne,
-    Op.ONE_OF: _is_one_of,
-    Op.NONE_OF: _is_none_of,
-    Op.KNOWN: _is_known,
+def _are_known(column: Any, _threshold: bool) -> Any:
+    return operator.eq(column, column)
+
+
+OPERATORS: Mapping[Op, Operator] = {
+    Op.AT_LEAST: Operator(operator.ge, operator.ge),
+    Op.AT_MOST: Operator(operator.le, operator.le),
+    Op.ABOVE: Operator(operator.gt, operator.gt),
+    Op.BELOW: Operator(operator.lt, operator.lt),
+    Op.IS: Operator(operator.eq, operator.eq),
+    Op.IS_NOT: Operator(operator.ne, operator.ne),
+    Op.ONE_OF: Operator(_is_one_of, _are_among),
+    Op.NONE_OF: Operator(_is_none_of, _are_not_among),
+    Op.KNOWN: Operator(_is_known, _are_known),
 }
+"""Every operator, declared once. Of an unknown value none is asked."""
+
+HOLDS: Mapping[Op, Holds] = {op: each.value for op, each in OPERATORS.items()}
 
 ORDERING = frozenset({Op.AT_LEAST, Op.AT_MOST, Op.ABOVE, Op.BELOW})
 _LISTS = frozenset({Op.ONE_OF, Op.NONE_OF})
@@ -86,6 +113,7 @@ class CompiledCondition:
     """One `when` condition of a rule."""
 
     field: Field
+    op: Op
     holds: Holds
     threshold: Value | frozenset[Value]
     if_missing: IfMissing
@@ -97,6 +125,7 @@ class CompiledRule:
 
     code: str
     field: Field
+    op: Op
     holds: Holds
     threshold: Value | frozenset[Value]
     threshold_shown: Json
