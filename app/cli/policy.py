@@ -10,7 +10,6 @@ from typing import Annotated, Literal, NoReturn
 
 import orjson
 import typer
-import yaml
 from rich.console import Console
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,6 +21,7 @@ from app.domain.compiler import CompiledPolicy, compile_policy
 from app.domain.errors import PolicyError
 from app.domain.policy import differences
 from app.policies.document_text import DocumentTextError, parse_json, parse_yaml
+from app.policies.document_yaml import dump_yaml
 from app.policies.store import Published, Rollout, active_policy, find_policy, publish, read_rollout
 from app.settings import read_settings
 
@@ -58,12 +58,12 @@ def show(
     ] = "table",
 ) -> None:
     """Show a policy: the rule table with its thresholds, the ceilings and the products."""
-    compiled = _compiled("active" if active else which)
+    compiled = compiled_reference("active" if active else which)
     document = compiled.document.document()
     if form == "json":
         typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
     elif form == "yaml":
-        typer.echo(yaml.safe_dump(document, allow_unicode=True, sort_keys=False, width=120), nl=False)
+        typer.echo(dump_yaml(document), nl=False)
     else:
         width = None if sys.stdout.isatty() else _PIPE_WIDTH
         print_policy(compiled, Console(width=width, markup=False, highlight=False))
@@ -76,7 +76,7 @@ def diff(
     exit_code: Annotated[bool, typer.Option("--exit-code", help="End with 1 where they differ.")] = False,
 ) -> None:
     """Say what changes from one policy to another, one change a line."""
-    found = differences(_compiled(before).document, _compiled(after).document)
+    found = differences(compiled_reference(before).document, compiled_reference(after).document)
     for difference in found:
         typer.echo(str(difference))
     if not found:
@@ -127,10 +127,10 @@ async def _rolled_out(connection: AsyncConnection, revision: int, wait_seconds: 
         await asyncio.sleep(_POLL_SECONDS)
 
 
-def _compiled(reference: str) -> CompiledPolicy:
+def compiled_reference(reference: str) -> CompiledPolicy:
     """The policy that a file, a version's number or `active` names."""
     if reference != "active" and not reference.isdecimal():
-        return _compiled_file(Path(reference))
+        return compiled_file(Path(reference))
 
     async def work(connection: AsyncConnection) -> tuple[int, object] | None:
         found = (
@@ -148,19 +148,20 @@ def _compiled(reference: str) -> CompiledPolicy:
     try:
         return compile_policy(document, version=version)
     except PolicyError as error:
-        _tell(f"version {version}", error)
+        tell_faults(f"version {version}", error)
 
 
 def _checked_file(file: Path) -> CompiledPolicy:
     """The policy of a file, which decides its own cases as they say."""
-    compiled = _compiled_file(file)
+    compiled = compiled_file(file)
     problems = check_cases(compiled)
     if problems:
-        _tell(str(file), PolicyError(problems))
+        tell_faults(str(file), PolicyError(problems))
     return compiled
 
 
-def _compiled_file(file: Path) -> CompiledPolicy:
+def compiled_file(file: Path) -> CompiledPolicy:
+    """The policy of a file; every fault is told on standard error, and the command ends."""
     parse = _PARSERS.get(file.suffix.lower())
     if parse is None:
         raise CommandError(f"{file}: the name of a policy ends in .json, .yaml or .yml")
@@ -171,10 +172,11 @@ def _compiled_file(file: Path) -> CompiledPolicy:
     except DocumentTextError as error:
         raise CommandError(f"{file}: {error}") from None
     except PolicyError as error:
-        _tell(str(file), error)
+        tell_faults(str(file), error)
 
 
-def _tell(name: str, error: PolicyError) -> NoReturn:
+def tell_faults(name: str, error: PolicyError) -> NoReturn:
+    """Each fault as a line on standard error; ends the command with 1."""
     for problem in error.problems:
         typer.echo(f"{name}: {problem}", err=True)
     raise typer.Exit(1)

@@ -69,6 +69,7 @@ def read_policy(document: object, problems: list[PolicyProblem]) -> PolicyDocume
         return None
     top = Row("policy", document, problems)
     tiers = tuple(_tier(f"tiers[{i}]", raw, problems) for i, raw in enumerate(rows_of(top, "tiers", MAX_TIERS)))
+    top.read("$schema", optional(bounded_text), None, None)  # for editors: see `channel-gate policy schema`
     probation = top.row("probation")
     policy = PolicyDocument(
         name=top.read("name", bounded_text, ""),

@@ -284,7 +284,7 @@ def applications(draw: st.DrawFn) -> dict[str, Any]:
     return request | {"jurisdiction": draw(st.sampled_from((None, "CN"))), "unknown": {}}
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(policies(), st.lists(applications(), min_size=3, max_size=8), facts)
 def test_a_dead_rule_gives_no_reason_and_a_shadowed_one_changes_no_outcome(
     policy: CompiledPolicy, requests: list[dict[str, Any]], known: Facts
