@@ -39,9 +39,11 @@ class ForgetfulWriter(JournalWriter):
     def available(self) -> bool:
         return True
 
-    def append(self, entry: JournalEntry) -> asyncio.Future[FlushResult]:
+    def append(
+        self, entry: JournalEntry, waiter: asyncio.Future[FlushResult] | None = None
+    ) -> asyncio.Future[FlushResult]:
         """The answer that a durable log would give."""
-        answer: asyncio.Future[FlushResult] = asyncio.get_running_loop().create_future()
+        answer = waiter or asyncio.get_running_loop().create_future()
         answer.set_result(FlushResult(FlushStatus.WRITTEN, entry.response))
         return answer
 

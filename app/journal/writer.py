@@ -129,8 +129,10 @@ class JournalWriter:
         """Whether the circuit is closed: a connection stands."""
         return self._statement is not None
 
-    def append(self, entry: JournalEntry) -> asyncio.Future[FlushResult]:
-        """Queue `entry`; the future gives what the log says of it.
+    def append(
+        self, entry: JournalEntry, waiter: asyncio.Future[FlushResult] | None = None
+    ) -> asyncio.Future[FlushResult]:
+        """Queue `entry`; the future (`waiter`, or a new one) gives what the log says of it.
 
         Raises (from the call or from the future):
             JournalUnavailableError: at once where the database is away or the queue is full, else within the deadline.
@@ -141,15 +143,17 @@ class JournalWriter:
         if len(self._queue) >= self._queue_limit:
             metrics.record_flush_failure("overload")
             raise JournalUnavailableError("too many decisions wait for the log", overloaded=True)
-        waiter: asyncio.Future[FlushResult] = asyncio.get_running_loop().create_future()
-        queued = self._queued.get(entry.key)
+        if waiter is None:
+            waiter = asyncio.get_running_loop().create_future()
+        key = entry.key
+        queued = self._queued.get(key)
         if queued is not None and queued.entry.fingerprint == entry.fingerprint:
             queued.waiters.append(waiter)
             return waiter
         pending = _Pending(entry, monotonic(), [waiter])
         self._queue.append(pending)
         if queued is None:
-            self._queued[entry.key] = pending
+            self._queued[key] = pending
         self._wake.set()
         return waiter
 
