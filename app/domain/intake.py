@@ -60,24 +60,19 @@ def read_application(payload: Mapping[str, Any], policy: CompiledPolicy) -> Loan
         ApplicationError: with a JSON pointer for everything that contradicts the policy. Carries no value.
     """
     problems: list[ApplicationProblem] = []
-    consent_at = _instant(payload, "consent_at", "/consent_at", problems)
+    consent_at = read_instant(payload, "consent_at", "/consent_at", problems)
     if policy.consent_required and payload.get("consent_at") is None:
         raise ConsentMissingError("the policy requires the applicant's consent")
-    values: dict[str, Any] = {}
-    _encode(payload, _TOP, "/", values, problems)
-    for section, pointer, columns in _NESTED:
-        part = payload.get(section)
-        if part is not None:
-            _encode(part, columns, pointer, values, problems)
+    values: dict[str, Any] = standard_values(payload, problems)
     attributes = payload.get("attributes")
     if attributes:
         _attributes(attributes, policy, values, problems)
     bureau = payload.get("bureau")
-    pulled_at = _instant(bureau, "pulled_at", "/bureau/pulled_at", problems) if bureau else None
+    pulled_at = read_instant(bureau, "pulled_at", "/bureau/pulled_at", problems) if bureau else None
     stated = payload.get("unknown")
     unknown = _causes(stated, policy, values, pulled_at, problems) if stated else {}
     _check(payload, values, policy, problems)
-    completed_at = _instant(payload, "completed_at", "/completed_at", problems)
+    completed_at = read_instant(payload, "completed_at", "/completed_at", problems)
     if problems:
         raise ApplicationError(tuple(problems))
     return LoanApplication(
@@ -96,6 +91,17 @@ def read_application(payload: Mapping[str, Any], policy: CompiledPolicy) -> Loan
         values=values,
         unknown=unknown,
     )
+
+
+def standard_values(payload: Mapping[str, Any], problems: list[ApplicationProblem]) -> dict[str, Value]:
+    """What a request says of the fields that every policy knows, encoded. What does not fit a field is a problem."""
+    values: dict[str, Value] = {}
+    _encode(payload, _TOP, "/", values, problems)
+    for section, pointer, columns in _NESTED:
+        part = payload.get(section)
+        if part is not None:
+            _encode(part, columns, pointer, values, problems)
+    return values
 
 
 def _encode(
@@ -148,7 +154,7 @@ def _causes(
     causes: dict[str, Unknown] = {}
     for name, raw in stated.items():
         cause = _CAUSES.get(raw) if isinstance(raw, str) else None
-        if name not in _REQUESTABLE and name.removeprefix("attributes.") not in policy.attributes:
+        if name not in REQUESTABLE and name.removeprefix("attributes.") not in policy.attributes:
             problems.append(_problem("/unknown", name, "there is no such field in a request"))
         elif cause is None:
             problems.append(_problem("/unknown", name, f"must be one of {', '.join(_CAUSES)}"))
@@ -159,7 +165,8 @@ def _causes(
     return causes
 
 
-_REQUESTABLE = frozenset(field.name for field in STANDARD_FIELDS) | {_PULLED_AT}
+REQUESTABLE = frozenset(field.name for field in STANDARD_FIELDS) | {_PULLED_AT}
+"""The standard names that a request may state a cause for."""
 
 
 def _check(
@@ -186,7 +193,10 @@ def _check(
         problems.append(ApplicationProblem(pointer="/amount", detail=detail))
 
 
-def _instant(part: Mapping[str, Any], key: str, pointer: str, problems: list[ApplicationProblem]) -> datetime | None:
+def read_instant(
+    part: Mapping[str, Any], key: str, pointer: str, problems: list[ApplicationProblem]
+) -> datetime | None:
+    """An instant of a request, or None where there is none. One that has no offset or is out of range is a problem."""
     raw = part.get(key)
     if raw is None:
         return None
