@@ -57,7 +57,7 @@ def _run(policy: CompiledPolicy, position: int, case: Mapping[str, Json]) -> Ite
     expected = case.get("expected")
     if unknown or not isinstance(expected, dict) or not expected:
         detail = f"has no column {unknown[0]}" if unknown else "must name what is expected, by tier"
-        column = unknown[0] if unknown else "expected"
+        column = unknown[0] if unknown else ""
         problem = PolicyProblem(row=row, column=column, detail=detail)
         yield CaseResult(position=position, name=name, tier="", problems=(problem,))
         return
