@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -99,12 +100,20 @@ class DecisionDesk:
     """
 
     def __init__(
-        self, *, keeper: SnapshotKeeper, writer: JournalWriter, read_engine: AsyncEngine, deadline_seconds: float
+        self,
+        *,
+        keeper: SnapshotKeeper,
+        writer: JournalWriter,
+        read_engine: AsyncEngine,
+        deadline_seconds: float,
+        observe: Callable[[JournalEntry], None] | None = None,
     ) -> None:
+        """`observe` is told of each decision that has just become durable; it must be quick and not raise."""
         self._keeper = keeper
         self._writer = writer
         self._read_engine = read_engine
         self._deadline_seconds = deadline_seconds
+        self._observe = observe
         self._arrived: list[_Case] = []
         self._steps = (_validate, self._place, _read, _stand, _screen, _write_down, self._enter)
 
@@ -135,6 +144,8 @@ class DecisionDesk:
                     assert response is not None
                     if response is case.entry.response:
                         _count(case.entry, time.perf_counter() - started)
+                        if self._observe is not None:
+                            self._observe(case.entry)
                         return Answer(response, replayed=False)
                     metrics.REPLAYS.inc()
                     return Answer(response, replayed=True)
