@@ -15,8 +15,8 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, create_model
 from typing_extensions import get_type_hints, is_typeddict
 
-from app.api.examples import DECISION
 from app.api.factory import GateApp
+from app.api.schemas.decision_examples import ACCEPTED
 from app.api.schemas.decisions import DecisionDocument
 from app.journal.entry import FlushResult, FlushStatus, JournalEntry
 from app.journal.writer import JournalWriter
@@ -87,7 +87,7 @@ def plain() -> FastAPI:
 
     @app.post("/v1/decisions", response_model=DecisionDocument)
     async def decide(application: application_model) -> dict[str, Any]:  # type: ignore[valid-type]
-        return DECISION
+        return ACCEPTED
 
     @app.get("/readyz")
     async def readyz() -> dict[str, bool]:

@@ -1,4 +1,4 @@
-"""The examples of the OpenAPI document and of the README. A test sends them and compares."""
+"""The application of the OpenAPI document, of the demo and of the README. Tests send it."""
 
 from __future__ import annotations
 
@@ -39,20 +39,4 @@ APPLICATION: dict[str, Any] = {
     },
     "device": {"ids_on_device_24h": 1},
     "unknown": {"bureau.bankruptcy_months_ago": "not_found"},
-}
-
-DECISION: dict[str, Any] = {
-    "decision_id": "01a20d00-0000-7000-8000-000000000000",
-    "application_id": "A-1001",
-    "revision": 1,
-    "channel_code": "app-store",
-    "outcome": "accept",
-    "next_action": "proceed",
-    "reasons": [],
-    "tier": "prime",
-    "policy_version": 1,
-    "ceiling": {"amount": 5_980_000, "currency": "CNY"},
-    "counter_offer": None,
-    "decided_at": "2026-11-24T10:00:00.000000Z",
-    "due_at": None,
 }

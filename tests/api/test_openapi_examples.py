@@ -10,7 +10,8 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
-from app.api.examples import APPLICATION, DECISION
+from app.api.examples import APPLICATION
+from app.api.schemas.decision_examples import ACCEPTED
 from tests.api.conftest import Service as OwnService
 from tests.api.openapi import DOCUMENT, operations
 from tests.support.applications import application
@@ -94,9 +95,9 @@ async def test_the_example_of_a_decision_is_what_the_example_of_an_application_g
     """But for the id and the clock. Sent with dates of today: a credit report ages."""
     async with gate.client("origination") as client:
         answer: httpx.Response = await client.post("/v1/decisions", json=application(APPLICATION["application_id"]))
-    given, shown = answer.json(), deepcopy(DECISION)
+    given, shown = answer.json(), deepcopy(ACCEPTED)
     for document in (given, shown):
         for name in ("decision_id", "decided_at"):
             document[name] = type(document[name])
     assert given == shown
-    assert list(answer.json()) == sorted(DECISION)
+    assert list(answer.json()) == sorted(ACCEPTED)

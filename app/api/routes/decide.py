@@ -14,10 +14,11 @@ from starlette.types import Receive, Scope, Send
 from app.api.auth import originator_of, require
 from app.api.batch import BatchRun
 from app.api.decision_route import DECIDING_ROLES, MEDIA_TYPE, PATH, REPLAYED_HEADER
-from app.api.examples import APPLICATION, DECISION
+from app.api.examples import APPLICATION
 from app.api.problems import ProblemType, problem_responses
 from app.api.request_context import request_context
 from app.api.runtime import Runtime
+from app.api.schemas.decision_examples import ACCEPTED
 from app.api.schemas.decisions import DecisionDocument
 from app.api.security_headers import check_media_type
 from app.identities.principal import Principal
@@ -27,7 +28,7 @@ BATCH_PATH = f"{PATH}/batch"
 NDJSON = "application/x-ndjson"
 PAYLOAD_SCHEMA = {"$ref": "#/components/schemas/ApplicationPayload"}
 _LINE = orjson.dumps(APPLICATION).decode() + "\n"
-_ANSWER_LINE = orjson.dumps({"line": 1, "status": 200, "decision": DECISION}).decode() + "\n"
+_ANSWER_LINE = orjson.dumps({"line": 1, "status": 200, "decision": ACCEPTED}).decode() + "\n"
 
 _PROBLEMS = (
     ProblemType.APPLICATION_CONFLICT,
@@ -60,7 +61,7 @@ def payload_schemas() -> dict[str, Any]:
     responses={
         200: {
             "description": "The durable decision. The same request again gets the same bytes, and says so.",
-            "content": {"application/json": {"examples": {"accepted": {"value": DECISION}}}},
+            "content": {"application/json": {"examples": {"accepted": {"value": ACCEPTED}}}},
             "headers": {
                 "Idempotent-Replayed": {
                     "description": "`true` where an earlier request had made this decision.",

@@ -91,6 +91,7 @@ def _plain(document: dict[str, Any]) -> dict[str, Any]:
 _STORED = _decided(_application(), "risk")
 _NEXT = encode_cursor(Position(decided_before=_AT, below=_ID), DecisionFilter(originator_id=1).question())
 
+ACCEPTED: dict[str, Any] = orjson.loads(_decided(APPLICATION, "prime").response)
 DECISION: dict[str, Any] = orjson.loads(_STORED.response)
 DETAIL = _plain(detail_document(_STORED, tier_evidence(_POLICY, _STORED)))
 PAGE = {"items": [DECISION], "next_cursor": _NEXT}
