@@ -1,4 +1,4 @@
-"""How long a change takes: from publishing to every worker's confirmation under load, and until a lost word is healed."""
+"""How long a change takes: from publishing to the confirmation of every worker, and until a lost word is healed."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ def measure_rollout(*, publishes: int, lost: int, console: Console) -> None:
     """Publish again and again under load, then lose notifications, and print both."""
     cores = Cores.available()
     arguments = ("-c", "from app.cli import main; main()", "serve", "--workers", str(WORKERS))
-    with ground(cores) as place:
+    with (
+        ground(cores) as place,
         # Four workers and the load share all cores: each gets as much of them as it can.
-        with server_process("rollout", arguments, place, cores=frozenset()) as server, _loaded(place, server, cores):
-            seconds = asyncio.run(_publish(place, server, publishes))
-            _print(console, f"Publish to the confirmation of all {WORKERS} workers, under load", seconds)
-            seconds = asyncio.run(_lose(place, server, lost))
-            _print(console, "A lost notification, healed in all workers", seconds)
+        server_process("rollout", arguments, place, cores=frozenset()) as server,
+        _loaded(place, server, cores),
+    ):
+        seconds = asyncio.run(_publish(place, server, publishes))
+        _print(console, f"Publish to the confirmation of all {WORKERS} workers, under load", seconds)
+        seconds = asyncio.run(_lose(place, server, lost))
+        _print(console, "A lost notification, healed in all workers", seconds)
 
 
 @contextmanager
@@ -70,7 +73,7 @@ async def _publish(place: Ground, server: ServerProcess, times: int) -> list[flo
     headers = {"Authorization": f"Bearer {place.keys['policy-author']}"}
     seconds = []
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", headers=headers, timeout=30.0) as client:
-        while len((await client.get("/v1/rollout")).json()["workers"]) < WORKERS:
+        while len((await client.get("/v1/rollout")).json()["workers"]) < WORKERS:  # noqa: ASYNC110 - over HTTP
             await asyncio.sleep(0.1)
         for number in range(times):
             policy = _policy(_BEGIN_SCORE + number % 40)

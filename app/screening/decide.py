@@ -18,8 +18,8 @@ from app.domain.channel import Standing
 from app.domain.compiler import CompiledPolicy
 from app.domain.errors import DomainError, UnknownChannelError
 from app.domain.intake import read_application
-from app.domain.record import ENGINE, documents
-from app.domain.screening import screen, stand
+from app.domain.record import ENGINE, Documents, documents
+from app.domain.screening import Screening, screen, stand
 from app.domain.settlement import Decision, settle
 from app.journal.entry import FlushResult, FlushStatus, JournalEntry, JournalUnavailableError
 from app.journal.stored import stored_response
@@ -62,6 +62,7 @@ class _Case:
         "body",
         "decision",
         "decision_id",
+        "documents",
         "entry",
         "listed",
         "originator_id",
@@ -70,6 +71,7 @@ class _Case:
         "record",
         "request",
         "response",
+        "screening",
         "standing",
         "waiter",
     )
@@ -77,6 +79,7 @@ class _Case:
     at: datetime
     decision: Decision
     decision_id: str
+    documents: Documents
     entry: JournalEntry
     listed: ListedChannel
     payload: ApplicationPayload
@@ -84,6 +87,7 @@ class _Case:
     record: bytes
     request: ReceivedRequest
     response: bytes
+    screening: Screening
     standing: Standing
     waiter: asyncio.Future[FlushResult]
 
@@ -115,7 +119,10 @@ class DecisionDesk:
         self._deadline_seconds = deadline_seconds
         self._observe = observe
         self._arrived: list[_Case] = []
-        self._steps = (_validate, self._place, _read, _stand, _screen, _write_down, self._enter)
+        self._steps: tuple[Callable[[_Case], None], ...] = (
+            *(_validate, _receive, self._place, _read, _stand, _screen, _settle, _write_down, _encode, _compose),
+            self._enter,
+        )
 
     async def decide(self, originator_id: int, body: bytes) -> Answer:
         """Decide the application in `body`, once.
@@ -203,12 +210,14 @@ class DecisionDesk:
 
     def _enter(self, case: _Case) -> None:
         """Into the log."""
-        case.entry = _entry(case)
         self._writer.append(case.entry, case.waiter)
 
 
 def _validate(case: _Case) -> None:
     case.payload = PAYLOAD.validate_json(case.body)
+
+
+def _receive(case: _Case) -> None:
     case.request = receive(case.body)
 
 
@@ -221,19 +230,26 @@ def _stand(case: _Case) -> None:
 
 
 def _screen(case: _Case) -> None:
-    case.decision = settle(screen(case.policy, case.standing, case.application, case.at))
+    case.screening = screen(case.policy, case.standing, case.application, case.at)
+
+
+def _settle(case: _Case) -> None:
+    case.decision = settle(case.screening)
 
 
 def _write_down(case: _Case) -> None:
-    written = documents(case.decision, decision_id=case.decision_id)
-    case.record = orjson.dumps(written.record, option=orjson.OPT_SORT_KEYS)
-    case.response = orjson.dumps(written.response, option=orjson.OPT_SORT_KEYS)
+    case.documents = documents(case.decision, decision_id=case.decision_id)
 
 
-def _entry(case: _Case) -> JournalEntry:
+def _encode(case: _Case) -> None:
+    case.record = orjson.dumps(case.documents.record, option=orjson.OPT_SORT_KEYS)
+    case.response = orjson.dumps(case.documents.response, option=orjson.OPT_SORT_KEYS)
+
+
+def _compose(case: _Case) -> None:
     """The decision as the log stores it."""
     application, standing, decision = case.application, case.standing, case.decision
-    return JournalEntry(
+    case.entry = JournalEntry(
         originator_id=case.originator_id,
         application_id=application.application_id,
         revision=application.revision,
