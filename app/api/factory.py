@@ -16,14 +16,15 @@ from app.api.docs_page import mount_docs
 from app.api.error_map import install_error_handlers
 from app.api.measure import MeasureMiddleware
 from app.api.openapi_examples import restore_examples
+from app.api.policy_documents import DOCUMENT_LIMIT_BYTES
 from app.api.problems import problem_schemas
-from app.api.routes import channels, decide, decisions, health, policies, rollout
+from app.api.routes import challenger, channels, decide, decisions, health, policies, rollout
 from app.api.runtime import Runtime
 from app.api.security_headers import http_middleware
 from app.settings import Settings
 from app.version import VERSION
 
-_RESOURCES = (decide, decisions, channels, policies, rollout, health)
+_RESOURCES = (decide, decisions, channels, challenger, policies, rollout, health)
 
 
 class GateApp:
@@ -52,7 +53,7 @@ def _make_api(gate: Runtime) -> FastAPI:
         finally:
             await gate.stop()
 
-    limits = {decide.BATCH_PATH: None, **dict.fromkeys(policies.DOCUMENT_PATHS, policies.DOCUMENT_LIMIT_BYTES)}
+    limits = {decide.BATCH_PATH: None, **dict.fromkeys(policies.DOCUMENT_PATHS, DOCUMENT_LIMIT_BYTES)}
     api = FastAPI(
         title="Channel Gate",
         summary="Pre-screens loan applications by acquisition channel.",

@@ -15,12 +15,14 @@ from app.identities.keys import KeyRing
 from app.identities.oidc import OidcConfig, OidcVerifier
 from app.identities.principal import OriginatorId
 from app.identities.rate_limit import RateLimiter
+from app.journal.entry import JournalEntry
 from app.journal.writer import JournalWriter
 from app.observability import metrics
 from app.rollout.keeper import SnapshotKeeper
 from app.rollout.upkeep import Upkeep
 from app.screening.decide import DecisionDesk
 from app.settings import Settings
+from app.shadow.runner import ShadowRunner
 from app.version import VERSION
 
 
@@ -51,7 +53,9 @@ class Runtime:
             writer=self.writer,
             read_engine=self.read_engine,
             deadline_seconds=settings.flush_deadline_seconds,
+            observe=self._observe,
         )
+        self.shadow = ShadowRunner(self.keeper, self.read_engine)
         self.upkeep = Upkeep(self.read_engine, partitions_ahead_months=settings.partitions_ahead_months)
         self.limiter = RateLimiter(
             default_per_second=settings.rate_limit_per_second, live_workers=lambda: self.keeper.live_workers
@@ -73,17 +77,22 @@ class Runtime:
         await self.keeper.start()
         await self.writer.start()
         await self.upkeep.start()
+        await self.shadow.start()
 
     async def stop(self) -> None:
         """Finish what is queued, then let everything go."""
         await self.upkeep.stop()
         await self.writer.stop()
+        await self.shadow.stop()
         await self.keeper.stop()
         if self.oidc is not None:
             await self.oidc.close()
         await self._http.aclose()
         await self.read_engine.dispose()
         await self.admin_engine.dispose()
+
+    def _observe(self, entry: JournalEntry) -> None:
+        self.shadow.offer(entry)
 
     async def _connect_keeper(self) -> asyncpg.Connection:
         return await connect(self.settings.serving_url(), purpose="snapshot", timeout_seconds=2.0)

@@ -110,6 +110,17 @@ SNAPSHOT_REVISION = LateGauge("gate_snapshot_revision", "Revision of the snapsho
 SNAPSHOT_CONFIRMED_AT = LateGauge(SNAPSHOT_CONFIRMED, "When the slowest worker confirmed its snapshot.", "livemin")
 WORKERS_LIVE = _gauge("gate_workers_live", "Worker processes that run.", "livesum")
 
+# The challenger.
+SHADOW_EVALUATIONS = _counter(
+    "gate_shadow_evaluations", "Decisions offered to the challenger: agree, flip, error or dropped.", ("result",)
+)
+SHADOW_FLIPS = _counter(
+    "gate_shadow_flips",
+    "Decisions that the challenger would have made otherwise, by the outcome before and after.",
+    ("channel", "tier", "before", "after"),
+)
+SHADOW_RESTARTS = _counter("gate_shadow_restarts", "Times that the challenger's process failed and was ended.")
+
 # HTTP.
 HTTP_REQUESTS = _counter(
     "gate_http_requests", "Requests answered, by route template, method and status.", ("route", "method", "status")
@@ -175,6 +186,15 @@ def record_request(*, route: str, method: str, status: int, seconds: float) -> N
     if observe is None:
         observe = _observe_request[route] = HTTP_REQUEST_SECONDS.labels(route).observe
     observe(seconds)
+
+
+def record_shadow(*, channel: str, tier: str, before: str, after: str) -> None:
+    """Count one evaluation of the challenger: the outcome that stands, and the one that it would have made."""
+    if before == after:
+        SHADOW_EVALUATIONS.labels("agree").inc()
+        return
+    SHADOW_EVALUATIONS.labels("flip").inc()
+    SHADOW_FLIPS.labels(CHANNEL_LABELS.label(channel), tier, before, after).inc()
 
 
 def record_flush(*, rows: int, seconds: float) -> None:

@@ -24,6 +24,20 @@ class ListedChannel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Challenger:
+    """A policy to evaluate beside the active one. Its document is not compiled here: another process does that."""
+
+    number: int
+    sample_ppm: int
+    document: bytes
+
+    @property
+    def sample_below(self) -> int:
+        """Of the 32-bit numbers, those below this one are sampled."""
+        return self.sample_ppm * 2**32 // 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """Everything that decisions rest on, as it was at one revision of the database.
 
@@ -35,6 +49,7 @@ class Snapshot:
     channels: Mapping[str, ListedChannel]
     keyring: KeyRing
     originators: Mapping[str, int]
+    challenger: Challenger | None = None
 
     @property
     def policy_version(self) -> int | None:
@@ -46,6 +61,8 @@ EMPTY = Snapshot(revision=-1, policy=None, channels={}, keyring=KeyRing.from_row
 
 _STATE = "SELECT revision, policy_version FROM gate.state"
 _POLICY = "SELECT document FROM gate.policies WHERE version = $1"
+_CHALLENGER = "SELECT challenger_id, sample_ppm FROM gate.challengers WHERE cleared_at IS NULL"
+_CHALLENGER_DOCUMENT = "SELECT document FROM gate.challengers WHERE challenger_id = $1"
 _CHANNELS = """
     SELECT c.channel_id, c.code, c.kind, c.state, c.valid_from, c.valid_to, c.revision,
            ARRAY(SELECT a.alias FROM gate.channel_aliases a WHERE a.channel_id = c.channel_id) AS aliases
@@ -83,6 +100,7 @@ async def read_snapshot(connection: asyncpg.Connection, before: Snapshot) -> Sna
         assignments = await connection.fetch(_ASSIGNMENTS, before.revision) if changed else []
         keys = await connection.fetch(_KEYS)
         originators = await connection.fetch(_ORIGINATORS)
+        challenger = await _read_challenger(connection, before.challenger)
     return replace(
         before,
         revision=revision,
@@ -90,7 +108,19 @@ async def read_snapshot(connection: asyncpg.Connection, before: Snapshot) -> Sna
         channels=_merge(before.channels, changed, assignments) if changed else before.channels,
         keyring=KeyRing.from_rows(keys),
         originators=dict(map(tuple, originators)),
+        challenger=challenger,
     )
+
+
+async def _read_challenger(connection: asyncpg.Connection, before: Challenger | None) -> Challenger | None:
+    row = await connection.fetchrow(_CHALLENGER)
+    if row is None:
+        return None
+    number, sample_ppm = row
+    if before is not None and before.number == number:
+        return before
+    document: str = await connection.fetchval(_CHALLENGER_DOCUMENT, number)
+    return Challenger(number=number, sample_ppm=sample_ppm, document=document.encode())
 
 
 def _merge(

@@ -11,6 +11,15 @@ from fastapi.responses import JSONResponse, Response
 
 from app.api.auth import require
 from app.api.cursors import number_of, to_cursor
+from app.api.negotiation import preferred_media_type
+from app.api.policy_documents import (
+    DOCUMENT_BODY,
+    DOCUMENT_PROBLEMS,
+    JSON,
+    YAML,
+    compiled_body,
+    yaml_answer,
+)
 from app.api.preconditions import (
     ETAG_HEADER,
     IF_MATCH_PARAMETER,
@@ -20,9 +29,10 @@ from app.api.preconditions import (
     is_current,
     required_version,
 )
-from app.api.problems import FieldError, Problem, ProblemType, problem_responses
+from app.api.problems import Problem, ProblemType, problem_responses
 from app.api.request_context import request_context
 from app.api.runtime import Runtime
+from app.api.schemas.challengers import FindingDocument
 from app.api.schemas.policies import (
     MAX_VERSION,
     CaseResults,
@@ -41,11 +51,10 @@ from app.api.schemas.policies import (
 )
 from app.db.changes import Change, StaleChangeError
 from app.domain.cases import check_cases
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiler import compile_policy
+from app.domain.lint import lint
 from app.domain.policy import differences, with_threshold
 from app.identities.principal import Principal, Role
-from app.policies.checking import checked_policy
-from app.policies.document_text import DocumentTextError, parse_json, parse_yaml
 from app.policies.store import (
     Published,
     Rollout,
@@ -58,17 +67,10 @@ from app.policies.store import (
 )
 
 _PATH = "/v1/policies"
-DOCUMENT_PATHS = (_PATH, f"{_PATH}/validate")
+DOCUMENT_PATHS = (_PATH, f"{_PATH}/validate", f"{_PATH}/lint", f"{_PATH}/challenger")
 """Where whole documents come in."""
-DOCUMENT_LIMIT_BYTES = 1024 * 1024
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.25
 
-_PARSERS = {
-    "application/json": parse_json,
-    "application/yaml": parse_yaml,
-    "application/x-yaml": parse_yaml,
-    "text/yaml": parse_yaml,
-}
 READING_ROLES = (Role.ANALYST, Role.REVIEWER, Role.POLICY_AUTHOR, Role.POLICY_APPROVER, Role.ADMIN)
 """Thresholds are no business of who sends applications or outcomes."""
 WRITING_ROLES = (Role.POLICY_AUTHOR, Role.ADMIN)
@@ -76,15 +78,6 @@ WRITING_ROLES = (Role.POLICY_AUTHOR, Role.ADMIN)
 Reader = Annotated[Principal, Depends(require(*READING_ROLES))]
 Author = Annotated[Principal, Depends(require(*WRITING_ROLES))]
 
-_BODY_REF = "#/components/schemas/PolicyBody"
-_DOCUMENT_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "application/json": {"schema": {"$ref": _BODY_REF}},
-        "application/yaml": {"schema": {"$ref": _BODY_REF}},
-    },
-}
-_DOCUMENT_PROBLEMS = (ProblemType.INVALID_POLICY, ProblemType.BODY_TOO_LARGE, ProblemType.UNSUPPORTED_MEDIA_TYPE)
 _PUBLISHED: dict[int | str, dict[str, Any]] = {
     200: {"description": "Published, and every live worker serves it.", "headers": ETAG_HEADER},
     202: {
@@ -94,9 +87,12 @@ _PUBLISHED: dict[int | str, dict[str, Any]] = {
     },
 }
 _READ: dict[int | str, dict[str, Any]] = {
-    200: {"headers": ETAG_HEADER},
+    200: {
+        "headers": ETAG_HEADER,
+        "content": {YAML: {"schema": {"type": "string"}}},
+    },
     304: {"description": "The caller holds this version.", "headers": ETAG_HEADER},
-    **problem_responses(ProblemType.NOT_FOUND),
+    **problem_responses(ProblemType.NOT_FOUND, ProblemType.NOT_ACCEPTABLE),
 }
 
 router = APIRouter(tags=["policies"])
@@ -144,7 +140,7 @@ async def get_active_policy(request: Request, _: Reader) -> Response:
     gate: Runtime = request.app.state.gate
     async with gate.read_engine.connect() as connection:
         stored = await active_policy(connection)
-    return _version_answer(request, stored, "No policy has been published yet.")
+    return await _version_answer(request, stored, "No policy has been published yet.")
 
 
 @router.get(
@@ -159,7 +155,7 @@ async def get_policy(request: Request, version: Annotated[int, Path(ge=1, le=MAX
     gate: Runtime = request.app.state.gate
     async with gate.read_engine.connect() as connection:
         stored = await find_policy(connection, version)
-    return _version_answer(request, stored, "There is no such version.")
+    return await _version_answer(request, stored, "There is no such version.")
 
 
 # Publishing -----------------------------------------------------------------------------------------------------------
@@ -169,8 +165,8 @@ async def get_policy(request: Request, version: Annotated[int, Path(ge=1, le=MAX
     f"{_PATH}/validate",
     summary="Check a policy without storing it",
     response_model=ValidatedPolicy,
-    responses=problem_responses(*_DOCUMENT_PROBLEMS),
-    openapi_extra={"requestBody": _DOCUMENT_BODY},
+    responses=problem_responses(*DOCUMENT_PROBLEMS),
+    openapi_extra={"requestBody": DOCUMENT_BODY},
 )
 async def validate_policy(request: Request, _: Reader) -> ValidatedPolicy:
     """Compiles the document, runs its own cases and says what publishing it would change.
@@ -178,7 +174,7 @@ async def validate_policy(request: Request, _: Reader) -> ValidatedPolicy:
     A 422 lists every fault by row and column; a case that is decided otherwise than it says is one.
     """
     gate: Runtime = request.app.state.gate
-    compiled = await _compiled_body(request)
+    compiled = await compiled_body(request)
     async with gate.read_engine.connect() as connection:
         active = await active_policy(connection)
     found = () if active is None else differences(active.policy(), compiled.document)
@@ -187,6 +183,7 @@ async def validate_policy(request: Request, _: Reader) -> ValidatedPolicy:
         name=compiled.document.name,
         rules=len(compiled.document.rules),
         cases=CaseResults.of(compiled, ()),
+        findings=tuple(FindingDocument.of(finding) for finding in await asyncio.to_thread(lint, compiled)),
         compared_with=None if active is None else active.version,
         differences=tuple(DifferenceDocument.of(difference) for difference in found),
     )
@@ -198,9 +195,9 @@ async def validate_policy(request: Request, _: Reader) -> ValidatedPolicy:
     response_model=PublishedPolicy,
     responses={
         **_PUBLISHED,
-        **problem_responses(*_DOCUMENT_PROBLEMS, ProblemType.CONFLICT, ProblemType.PRECONDITION_FAILED),
+        **problem_responses(*DOCUMENT_PROBLEMS, ProblemType.CONFLICT, ProblemType.PRECONDITION_FAILED),
     },
-    openapi_extra={"requestBody": _DOCUMENT_BODY, "parameters": [IF_MATCH_PARAMETER]},
+    openapi_extra={"requestBody": DOCUMENT_BODY, "parameters": [IF_MATCH_PARAMETER]},
 )
 async def publish_policy(request: Request, query: Annotated[PublishQuery, Query()], caller: Author) -> Response:
     """Checks the whole document, stores it as the next version and makes it the active one.
@@ -211,14 +208,14 @@ async def publish_policy(request: Request, query: Annotated[PublishQuery, Query(
     gate: Runtime = request.app.state.gate
     _allow_single_person(gate)
     expected = expected_version(request)
-    compiled = await _compiled_body(request)
+    compiled = await compiled_body(request)
     async with gate.admin_engine.begin() as connection:
         published = await publish(
             connection,
             compiled,
             expected_active=expected,
             comment=query.comment,
-            change=_change(request, caller),
+            change=change_by(request, caller),
         )
     return await _published_answer(gate, published, CaseResults.of(compiled, ()), query.wait)
 
@@ -267,7 +264,7 @@ async def change_threshold(
         changed = with_threshold(policy, code, tier, value)
         compiled = await asyncio.to_thread(compile_policy, changed.document())
         published = await publish(
-            connection, compiled, expected_active=expected, comment=body.comment, change=_change(request, caller)
+            connection, compiled, expected_active=expected, comment=body.comment, change=change_by(request, caller)
         )
     cases = CaseResults.of(compiled, await asyncio.to_thread(check_cases, compiled))
     return await _published_answer(gate, published, cases, query.wait)
@@ -282,28 +279,9 @@ def _allow_single_person(gate: Runtime) -> None:
         )
 
 
-def _change(request: Request, caller: Principal) -> Change:
+def change_by(request: Request, caller: Principal) -> Change:
+    """The change that the caller asks for, for the audit log."""
     return Change(actor=caller.subject, request_id=request_context(request.scope).request_id)
-
-
-async def _compiled_body(request: Request) -> CompiledPolicy:
-    """The compiled document of a body in JSON or YAML.
-
-    Raises:
-        Problem: unsupported-media-type, or invalid-policy where it is no document at all.
-        PolicyError: with every fault of the policy.
-    """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    parse = _PARSERS.get(media_type)
-    if parse is None:
-        raise Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, "Send application/json or application/yaml.")
-    body = await request.body()
-    try:
-        # Off the event loop: a large document takes long, and decisions should not wait for it.
-        return await asyncio.to_thread(lambda: checked_policy(parse(body)))
-    except DocumentTextError as error:
-        fault = FieldError(pointer="", detail=str(error), row="policy", column="")
-        raise Problem(ProblemType.INVALID_POLICY, errors=[fault]) from None
 
 
 async def _published_answer(gate: Runtime, published: Published, cases: CaseResults, wait_seconds: float) -> Response:
@@ -335,10 +313,12 @@ async def _rolled_out(gate: Runtime, revision: int, wait_seconds: float) -> Roll
         pause_seconds = min(pause_seconds * 1.5, _LONGEST_PAUSE_SECONDS)
 
 
-def _version_answer(request: Request, stored: StoredPolicy | None, absent: str) -> Response:
+async def _version_answer(request: Request, stored: StoredPolicy | None, absent: str) -> Response:
     if stored is None:
         raise Problem(ProblemType.NOT_FOUND, absent)
-    headers = {"ETag": etag(stored.version), "Cache-Control": "private, no-cache"}
+    if preferred_media_type(request.headers.get("accept"), (JSON, YAML)) == YAML:
+        return await yaml_answer(stored)
+    headers = {"ETag": etag(stored.version), "Cache-Control": "private, no-cache", "Vary": "Accept"}
     if is_current(request, stored.version):
         return Response(status_code=304, headers=headers)
     document = PolicyVersionDocument.of(stored).model_dump_json()

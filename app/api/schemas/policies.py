@@ -9,6 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
+from app.api.schemas.challengers import FindingDocument
 from app.api.schemas.common import AnswerModel, Reason, RequestModel
 from app.domain.compiler import CompiledPolicy
 from app.domain.errors import PolicyProblem
@@ -258,6 +259,7 @@ class ValidatedPolicy(AnswerModel):
     name: str
     rules: int
     cases: CaseResults
+    findings: Annotated[tuple[FindingDocument, ...], Field(description="What lint finds, without asking the log.")]
     compared_with: Annotated[int | None, Field(description="The active version.")]
     differences: tuple[DifferenceDocument, ...]
 

@@ -1,0 +1,229 @@
+"""Evaluates the challenger on live decisions, off the path of their answers.
+
+A decision is put into a bounded queue and forgotten by the hot path. One task hands batches to a process of its own
+and waits: a challenger that raises, hangs, dies or eats the processor costs samples, which are counted, and no answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import orjson
+import sqlalchemy.exc
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.journal.entry import JournalEntry
+from app.observability import metrics
+from app.rollout.keeper import SnapshotKeeper
+from app.rollout.snapshot import Challenger, ListedChannel
+from app.shadow.evaluator import BATCH_SECONDS, POLICY, SAMPLES
+from app.shadow.process import START_SECONDS, ShadowProcess, ShadowProcessError
+from app.shadow.tally import Hour, Tally
+
+EVALUATOR = "app.shadow.evaluator"
+QUEUE_LIMIT = 1_024
+BATCH_LIMIT = 32
+_STORE_SECONDS = 5.0
+_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 0.5, 60.0
+_SAMPLE_HEX = 8
+_ADD = text("SELECT gate.shadow_add(:challenger, :hour, :outcomes, :reasons, :errors, :dropped)")
+
+_log = structlog.get_logger(__name__)
+
+
+class _Sample(NamedTuple):
+    challenger: int
+    entry: JournalEntry
+    listed: ListedChannel
+
+
+class ShadowRunner:
+    """Owns the queue and the process. `module` is what the process runs; it has a `main(socket)`."""
+
+    def __init__(self, keeper: SnapshotKeeper, engine: AsyncEngine, *, module: str = EVALUATOR) -> None:
+        self._keeper = keeper
+        self._engine = engine
+        self._module = module
+        self._queue: deque[_Sample] = deque()
+        self._wake = asyncio.Event()
+        self._tally = Tally()
+        self._process: ShadowProcess | None = None
+        self._loaded: int | None = None
+        self._refused: int | None = None
+        self._failures = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin; no process is started before there is a challenger and a decision."""
+        self._tasks = [
+            asyncio.create_task(self._run(), name="shadow"),
+            asyncio.create_task(self._store_now_and_then(), name="shadow report"),
+        ]
+
+    async def stop(self) -> None:
+        """End the process, and store what was counted."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self._end_process()
+        await self._store()
+
+    def offer(self, entry: JournalEntry) -> None:
+        """Queue a durable decision for evaluation, if there is a challenger and the sample takes it. Never raises.
+
+        Half a microsecond without a challenger, two with one.
+        """
+        snapshot = self._keeper.latest
+        challenger = snapshot.challenger
+        if challenger is None or not _sampled(entry, challenger):
+            return
+        listed = snapshot.channels.get(entry.channel_code)
+        if self._refused == challenger.number:
+            self._count_error(challenger.number, entry.decided_at)
+        elif listed is None or len(self._queue) >= QUEUE_LIMIT:
+            self._count_dropped(challenger.number, entry.decided_at)
+        else:
+            self._queue.append(_Sample(challenger.number, entry, listed))
+            self._wake.set()
+
+    # The process ------------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            if not self._queue:
+                await self._wait()
+                continue
+            challenger = self._keeper.latest.challenger
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_LIMIT))]
+            current = [each for each in batch if challenger is not None and each.challenger == challenger.number]
+            for each in batch:
+                if challenger is None or each.challenger != challenger.number:
+                    self._count_dropped(each.challenger, each.entry.decided_at)
+            if challenger is None or not current:
+                continue
+            try:
+                await self._evaluate(challenger, current)
+            except (ShadowProcessError, OSError) as error:
+                for each in current:
+                    self._count_error(each.challenger, each.entry.decided_at)
+                await self._fail(error)
+
+    async def _wait(self) -> None:
+        """Until there is a sample; a process that nobody needs any more is ended."""
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self._wake.wait()
+        if self._keeper.latest.challenger is None:
+            await self._end_process()
+
+    async def _evaluate(self, challenger: Challenger, batch: list[_Sample]) -> None:
+        if self._process is None:
+            self._process = await ShadowProcess.start(self._module)
+        if self._loaded != challenger.number:
+            faults = await self._process.ask(POLICY, challenger.document, START_SECONDS)
+            self._loaded = challenger.number
+            self._refused = challenger.number if faults else None
+            if faults:
+                _log.error("challenger_does_not_compile", challenger=challenger.number, faults=len(faults))
+        if self._refused == challenger.number:
+            for each in batch:
+                self._count_error(each.challenger, each.entry.decided_at)
+            return
+        body = orjson.dumps([_encoded(each) for each in batch])
+        results = await self._process.ask(SAMPLES, body, BATCH_SECONDS)
+        for each, result in zip(batch, results, strict=False):
+            self._count(each, result)
+        self._failures = 0
+
+    async def _fail(self, error: Exception) -> None:
+        """End the process, and wait longer each time before the next one is started."""
+        self._failures += 1
+        delay = min(_FIRST_DELAY_SECONDS * 2 ** (self._failures - 1), _LONGEST_DELAY_SECONDS)
+        _log.warning("shadow_process_failed", error=type(error).__name__, why=str(error), delay_seconds=delay)
+        metrics.SHADOW_RESTARTS.inc()
+        await self._end_process()
+        await asyncio.sleep(delay)
+
+    async def _end_process(self) -> None:
+        process, self._process, self._loaded = self._process, None, None
+        if process is not None:
+            await process.end()
+
+    # Counting ---------------------------------------------------------------------------------------------------------
+
+    def _count(self, sample: _Sample, result: list[Any]) -> None:
+        entry, (outcome, codes) = sample.entry, result
+        if outcome is None:
+            self._count_error(sample.challenger, entry.decided_at)
+            return
+        before = str(entry.outcome)
+        metrics.record_shadow(channel=entry.channel_code, tier=entry.tier, before=before, after=outcome)
+        self._tally.at(sample.challenger, entry.decided_at).add(
+            channel=entry.channel_code,
+            tier=entry.tier,
+            before=(before, entry.reason_codes.split(",") if entry.reason_codes else ()),
+            after=(outcome, codes),
+            decision_id=str(entry.decision_id),
+        )
+
+    def _count_error(self, challenger: int, at: datetime) -> None:
+        metrics.SHADOW_EVALUATIONS.labels("error").inc()
+        self._tally.at(challenger, at).errors += 1
+
+    def _count_dropped(self, challenger: int, at: datetime) -> None:
+        metrics.SHADOW_EVALUATIONS.labels("dropped").inc()
+        self._tally.at(challenger, at).dropped += 1
+
+    # Telling the database ---------------------------------------------------------------------------------------------
+
+    async def _store_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(_STORE_SECONDS)
+            await self._store()
+
+    async def _store(self) -> None:
+        for hour in self._tally.take():
+            try:
+                async with self._engine.begin() as connection:
+                    await connection.execute(_ADD, _stored(hour))
+            except (OSError, TimeoutError, sqlalchemy.exc.SQLAlchemyError) as error:
+                _log.warning("shadow_report_not_stored", exc_info=error)
+                self._tally.give_back(hour)
+                return
+
+
+def _sampled(entry: JournalEntry, challenger: Challenger) -> bool:
+    """Whether the last, random digits of the decision's id are among those that are taken."""
+    return int(str(entry.decision_id)[-_SAMPLE_HEX:], 16) < challenger.sample_below
+
+
+def _encoded(sample: _Sample) -> list[Any]:
+    entry, channel = sample.entry, sample.listed.channel
+    return [
+        orjson.Fragment(entry.input),
+        entry.decided_at.astimezone(UTC).isoformat(),
+        entry.channel_code,
+        channel.state.value,
+        channel.served(entry.decided_at),
+        channel.tier(entry.product, entry.jurisdiction, entry.decided_at),
+    ]
+
+
+def _stored(hour: Hour) -> dict[str, Any]:
+    return {
+        "challenger": hour.challenger,
+        "hour": hour.hour,
+        "outcomes": orjson.dumps(hour.outcome_rows()).decode(),
+        "reasons": orjson.dumps(hour.reason_rows()).decode(),
+        "errors": hour.errors,
+        "dropped": hour.dropped,
+    }

@@ -1,0 +1,20 @@
+"""Challengers: policies that are evaluated beside the active one, and the report of what came of it."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from app.db.sql_files import run_sql_files
+
+revision = "0004"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run_sql_files(op.get_bind(), revision)
+
+
+def downgrade() -> None:
+    run_sql_files(op.get_bind(), revision, "down")
