@@ -50,6 +50,7 @@ _PARAMETERS: Mapping[str, str] = {
     "log_min_duration_statement": "1000",
     "log_parameter_max_length": "0",  # parameters are applicant data, and a log is no place for it
     "log_parameter_max_length_on_error": "0",
+    "log_error_verbosity": "terse",  # the detail of a failed constraint is the whole row
 }
 
 

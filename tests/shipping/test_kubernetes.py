@@ -332,6 +332,7 @@ def test_a_commit_waits_for_a_standby_that_can_be_promoted(overlay: str) -> None
     assert synchronous == {"method": "any", "number": 1, "dataDurability": "required", "failoverQuorum": True}
     assert cluster["postgresql"]["parameters"]["synchronous_commit"] == "on"
     assert cluster["postgresql"]["parameters"]["log_parameter_max_length"] == "0"
+    assert cluster["postgresql"]["parameters"]["log_error_verbosity"] == "terse"
 
 
 @each_overlay
