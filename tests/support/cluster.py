@@ -79,6 +79,11 @@ class Cluster:
         """Leave the server; the last one to leave stops it."""
         self._server.stop()
 
+    @property
+    def log(self) -> str:
+        """Everything that PostgreSQL wrote down so far, for all databases."""
+        return (self._directory / "postgres" / "server.log").read_text(encoding="utf-8", errors="replace")
+
     async def create(self, template: str = EMPTY_TEMPLATE) -> Database:
         """A new database with what the template has in it."""
         name = f"test_{uuid4().hex[:12]}"

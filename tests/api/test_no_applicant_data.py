@@ -1,0 +1,155 @@
+"""Applicant data in good requests, bad ones and database errors: no log, no metric and no problem holds it.
+
+What is only wrong about a request is in `test_problems_served.py`. Here the data gets as far as the database, whose own
+errors quote rows: to the service, and into its own log.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from app.policies.defaults import default_policy
+from tests.support.applications import application
+from tests.support.cluster import Cluster, eventually
+from tests.support.server import Server
+
+pytestmark = pytest.mark.xdist_group("edge")
+
+REFERENCE, SOURCE, PURPOSE = "p-zhangwei13800138000", "quelle-李四", "new kitchen 厨房"
+BAND, EMPLOYER, BORN = "AA-4711", "Acme-77", "1987-03-29"
+INCOME, DEBT, AMOUNT = 1_987_653, 1_312_347, 4_831_379
+_PIECES = (
+    *("zhangwei13800138000", "quelle-", "李四", r"\u674e", "kitchen", "厨房", BAND, EMPLOYER, BORN),
+    *(str(number) for number in (INCOME, DEBT, AMOUNT)),
+    *(text.encode().hex() for text in (REFERENCE, "李四", BORN, str(INCOME))),  # as bytes are shown
+)
+_TRACES = re.compile("|".join(re.escape(piece) for piece in _PIECES))
+
+
+def planted(application_id: str, **changes: Any) -> dict[str, Any]:
+    """An application whose every value of the person can be told again anywhere."""
+    body = application(
+        application_id,
+        amount=AMOUNT,
+        sub_id=SOURCE,
+        purpose=PURPOSE,
+        applicant={
+            "applicant_ref": REFERENCE,
+            "birth_date": BORN,
+            "monthly_income": INCOME,
+            "monthly_obligations": DEBT,
+        },
+        bureau={"score_band": BAND},
+        attributes={"employer": EMPLOYER},
+    )
+    return body | changes
+
+
+def _around(text: str) -> list[str]:
+    """Where data stands in a text, with the line before it."""
+    return [text[max(0, found.start() - 300) : found.end() + 60] for found in _TRACES.finditer(text)]
+
+
+async def _superuser(server: Server) -> asyncpg.Connection:
+    return await asyncpg.connect(server.database.superuser)
+
+
+async def _declare_employer(server: Server) -> None:
+    policy: dict[str, Any] = default_policy()
+    policy["attributes"] = [{"name": "employer", "kind": "text"}]
+    published = await server.client("admin").post("/v1/policies", params={"wait": 10}, json=policy)
+    assert published.status_code == 200, published.text
+
+
+@pytest.fixture
+async def server(gate_server: Server) -> Server:
+    await _declare_employer(gate_server)
+    return gate_server
+
+
+async def test_no_log_metric_or_problem_holds_what_was_sent(server: Server, cluster: Cluster) -> None:
+    client, analyst = server.client(), server.client("analyst")
+    problems: list[httpx.Response] = []
+
+    good = [await client.post("/v1/decisions", json=planted(f"good-{n}")) for n in range(3)]
+    assert {answer.status_code for answer in good} == {200}
+    read = await analyst.get(f"/v1/decisions/{good[0].json()['decision_id']}")
+    assert _TRACES.search(read.text), "who may see it does, or this test would find nothing anywhere"
+
+    bad: list[Any] = [
+        planted("bad-1", channel_code="nowhere"),
+        planted("bad-2", consent_at=None),
+        planted("bad-3", currency="USD"),
+        planted("bad-4", attributes={"employer": EMPLOYER, EMPLOYER: PURPOSE}),
+        planted("bad-5", unknown={"bureau.score": "not_found", REFERENCE: "not_found"}),
+        planted("bad-6", applicant={REFERENCE: BORN}),
+        planted("bad-7", **{REFERENCE: REFERENCE}),
+        planted("good-0", product="small_business"),
+        [planted("bad-8")],
+    ]
+    problems += [await client.post("/v1/decisions", json=body) for body in bad]
+    problems.append(await client.post("/v1/decisions", content=json.dumps(planted("bad-9")).encode()[:-2]))
+    problems.append(
+        await client.post("/v1/decisions/batch", content=b"\n".join(json.dumps(body).encode() for body in bad))
+    )
+    for text in (REFERENCE, SOURCE, BORN):
+        problems += [
+            await analyst.get(f"/v1/decisions/{text}"),
+            await analyst.get("/v1/decisions", params={"channel": text, "cursor": text, text: text}),
+            await analyst.get(f"/v1/applications/{text}/revisions/1/decision", params={"originator": text}),
+            await client.get(f"/{text}"),
+        ]
+
+    # The database refuses a row, is too slow, and goes away in the middle of a flush.
+    superuser = await _superuser(server)
+    try:
+        await superuser.execute(
+            "ALTER TABLE gate.decisions ADD CONSTRAINT planted CHECK (application_id NOT LIKE 'poison-%') NOT VALID"
+        )
+        problems.append(await client.post("/v1/decisions", json=planted("poison-1")))
+        assert problems[-1].json()["type"] == "urn:channel-gate:problem:unstorable"
+        await superuser.execute("ALTER TABLE gate.decisions DROP CONSTRAINT planted")
+        for breakage in (
+            "ALTER FUNCTION {} RENAME TO journal_flush_away",
+            "REVOKE EXECUTE ON FUNCTION {} FROM channel_gate_serving, public",
+        ):
+            flush = await superuser.fetchval("SELECT 'gate.journal_flush'::regproc::regprocedure::text")
+            async with superuser.transaction():
+                await superuser.execute(breakage.format(flush))
+            problems.append(await client.post("/v1/decisions", json=planted("denied")))
+            if "RENAME" in breakage:
+                await superuser.execute(
+                    "ALTER FUNCTION {} RENAME TO journal_flush".format(
+                        flush.replace("journal_flush", "journal_flush_away")
+                    )
+                )
+            else:
+                await superuser.execute(f"GRANT EXECUTE ON FUNCTION {flush} TO channel_gate_serving")
+        async with superuser.transaction():
+            await superuser.execute("LOCK TABLE gate.decisions IN ACCESS EXCLUSIVE MODE")
+            problems.append(await client.post("/v1/decisions", json=planted("locked")))
+            assert problems[-1].status_code == 503
+    finally:
+        await superuser.close()
+
+    async def recovered() -> bool:
+        return (await client.post("/v1/decisions", json=planted("after"))).status_code == 200
+
+    await eventually(recovered, timeout_seconds=30)
+    for problem in problems:
+        assert problem.status_code >= 400 or "batch" in str(problem.request.url), problem.text
+        assert not _around(problem.text)
+    metrics = await server.client(None).get("/metrics")
+    assert "gate_poison_total 1.0" in metrics.text
+    assert not _around(metrics.text)
+    assert "decision_quarantined" in server.log
+    assert not _around(server.log)
+    database_log = cluster.log
+    assert 'violates check constraint "planted"' in database_log, "the database did write something down"
+    assert not _around(database_log)
