@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import count
 from typing import Any
 
 import asyncpg
@@ -16,7 +17,7 @@ import pytest
 
 from app.policies.defaults import default_policy
 from tests.support.applications import application
-from tests.support.cluster import Cluster, eventually
+from tests.support.cluster import ROLES, Cluster, eventually
 from tests.support.server import Server
 
 pytestmark = pytest.mark.xdist_group("edge")
@@ -54,10 +55,6 @@ def planted(application_id: str, **changes: Any) -> dict[str, Any]:
 def _around(text: str) -> list[str]:
     """Where data stands in a text, with the line before it."""
     return [text[max(0, found.start() - 300) : found.end() + 60] for found in _TRACES.finditer(text)]
-
-
-async def _superuser(server: Server) -> asyncpg.Connection:
-    return await asyncpg.connect(server.database.superuser)
 
 
 async def _declare_employer(server: Server) -> None:
@@ -106,42 +103,38 @@ async def test_no_log_metric_or_problem_holds_what_was_sent(server: Server, clus
             await client.get(f"/{text}"),
         ]
 
-    # The database refuses a row, is too slow, and goes away in the middle of a flush.
-    superuser = await _superuser(server)
+    # The database refuses a row, refuses the whole flush, and is too slow for it.
+    superuser = await asyncpg.connect(server.database.superuser)
+    flush = await superuser.fetchval("SELECT 'gate.journal_flush'::regproc::regprocedure::text")
+    number = count()
+
+    async def recovered() -> bool:
+        return (await client.post("/v1/decisions", json=planted(f"after-{next(number)}"))).status_code == 200
+
     try:
-        await superuser.execute(
-            "ALTER TABLE gate.decisions ADD CONSTRAINT planted CHECK (application_id NOT LIKE 'poison-%') NOT VALID"
-        )
-        problems.append(await client.post("/v1/decisions", json=planted("poison-1")))
-        assert problems[-1].json()["type"] == "urn:channel-gate:problem:unstorable"
-        await superuser.execute("ALTER TABLE gate.decisions DROP CONSTRAINT planted")
-        for breakage in (
-            "ALTER FUNCTION {} RENAME TO journal_flush_away",
-            "REVOKE EXECUTE ON FUNCTION {} FROM channel_gate_serving, public",
+        for application_id, slug, breakage, mending in (
+            (
+                "poison-1",
+                "unstorable",
+                "ALTER TABLE gate.decisions ADD CONSTRAINT planted CHECK (application_id !~ '^poison') NOT VALID",
+                "ALTER TABLE gate.decisions DROP CONSTRAINT planted",
+            ),
+            (
+                "denied-1",
+                "log-unavailable",
+                f"REVOKE EXECUTE ON FUNCTION {flush} FROM {ROLES.serving}",
+                f"GRANT EXECUTE ON FUNCTION {flush} TO {ROLES.serving}",
+            ),
+            ("locked-1", "log-unavailable", "BEGIN; LOCK TABLE gate.decisions IN ACCESS EXCLUSIVE MODE", "ROLLBACK"),
         ):
-            flush = await superuser.fetchval("SELECT 'gate.journal_flush'::regproc::regprocedure::text")
-            async with superuser.transaction():
-                await superuser.execute(breakage.format(flush))
-            problems.append(await client.post("/v1/decisions", json=planted("denied")))
-            if "RENAME" in breakage:
-                await superuser.execute(
-                    "ALTER FUNCTION {} RENAME TO journal_flush".format(
-                        flush.replace("journal_flush", "journal_flush_away")
-                    )
-                )
-            else:
-                await superuser.execute(f"GRANT EXECUTE ON FUNCTION {flush} TO channel_gate_serving")
-        async with superuser.transaction():
-            await superuser.execute("LOCK TABLE gate.decisions IN ACCESS EXCLUSIVE MODE")
-            problems.append(await client.post("/v1/decisions", json=planted("locked")))
-            assert problems[-1].status_code == 503
+            await superuser.execute(breakage)
+            problems.append(await client.post("/v1/decisions", json=planted(application_id)))
+            await superuser.execute(mending)
+            assert problems[-1].json()["type"] == f"urn:channel-gate:problem:{slug}"
+            await eventually(recovered, timeout_seconds=30)
     finally:
         await superuser.close()
 
-    async def recovered() -> bool:
-        return (await client.post("/v1/decisions", json=planted("after"))).status_code == 200
-
-    await eventually(recovered, timeout_seconds=30)
     for problem in problems:
         assert problem.status_code >= 400 or "batch" in str(problem.request.url), problem.text
         assert not _around(problem.text)
@@ -149,7 +142,9 @@ async def test_no_log_metric_or_problem_holds_what_was_sent(server: Server, clus
     assert "gate_poison_total 1.0" in metrics.text
     assert not _around(metrics.text)
     assert "decision_quarantined" in server.log
+    assert server.log.count('"event":"flush_failed"') == 2
     assert not _around(server.log)
     database_log = cluster.log
-    assert 'violates check constraint "planted"' in database_log, "the database did write something down"
+    for complaint in ('violates check constraint "planted"', "permission denied for function journal_flush"):
+        assert complaint in database_log, "the database did write something down"
     assert not _around(database_log)
