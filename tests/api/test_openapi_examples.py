@@ -60,10 +60,10 @@ def test_an_example_of_an_answer_fits_its_schema(content: dict[str, Any], value:
     fits(content["schema"], value)
 
 
-def test_every_json_request_but_a_whole_policy_has_an_example() -> None:
+def test_every_request_but_a_whole_policy_has_an_example() -> None:
     shown = {(method, path) for method, path, _, _ in request_examples()}
-    wanted = {(method, path) for method, path, operation in operations() if "requestBody" in operation}
-    assert wanted - shown == {("POST", "/v1/policies"), ("POST", "/v1/policies/validate")}
+    bodies = {(method, path): operation.get("requestBody") for method, path, operation in operations()}
+    assert [key for key, body in bodies.items() if body and key not in shown and "PolicyBody" not in str(body)] == []
 
 
 @pytest.mark.parametrize(
