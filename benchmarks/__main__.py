@@ -22,6 +22,10 @@ def main() -> None:
         one.add_argument("--rounds", type=int, default=usual.rounds)
         one.add_argument("--seconds", type=float, default=usual.seconds, help="of each server in each round")
         one.add_argument("--connections", type=int, default=usual.connections)
+    shadow = kinds.add_parser("shadow", help="what a challenger beside the active policy costs the answers")
+    for name, kind, default in (("rounds", int, 6), ("seconds", float, 8.0), ("connections", int, 16)):
+        shadow.add_argument(f"--{name}", type=kind, default=default)
+    shadow.add_argument("--think", type=float, default=0.05, help="mean pause of a connection, in seconds")
     rollout.add_argument("--publishes", type=int, default=40)
     rollout.add_argument("--lost", type=int, default=8, help="notifications to lose")
     arguments = parser.parse_args()
@@ -31,6 +35,16 @@ def main() -> None:
         from benchmarks.rollout import measure_rollout
 
         measure_rollout(publishes=arguments.publishes, lost=arguments.lost, console=console)
+    elif arguments.kind == "shadow":
+        from benchmarks.shadow import measure_shadow
+
+        measure_shadow(
+            rounds=arguments.rounds,
+            seconds=arguments.seconds,
+            connections=arguments.connections,
+            think_seconds=arguments.think,
+            console=console,
+        )
     else:
         options = Options(rounds=arguments.rounds, seconds=arguments.seconds, connections=arguments.connections)
         measure(options, console)

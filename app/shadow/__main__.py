@@ -1,4 +1,4 @@
-"""The process that evaluates: `python -m app.shadow <socket> <module>`, started by a worker and ended with it.
+"""The process that evaluates: `python -m app.shadow <socket> <module:function>`, started by a worker and ended with it.
 
 It gives way to everything else before it even imports anything, and has no settings, credentials or ports.
 """
@@ -21,8 +21,9 @@ def main(arguments: list[str]) -> None:
     os.nice(LEAST_PRIORITY)
     with contextlib.suppress(ValueError, OSError):  # a system that cannot limit it is no reason not to shadow
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
-    number, module = arguments
-    importlib.import_module(module).main(socket.socket(fileno=int(number)))
+    number, target = arguments
+    module, _, function = target.partition(":")
+    getattr(importlib.import_module(module), function)(socket.socket(fileno=int(number)))
 
 
 if __name__ == "__main__":

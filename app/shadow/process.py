@@ -34,15 +34,15 @@ class ShadowProcess:
         self._writer = writer
 
     @classmethod
-    async def start(cls, module: str) -> ShadowProcess:
-        """Start the process. It inherits one socket and none of the service's credentials.
+    async def start(cls, target: str) -> ShadowProcess:
+        """Start the process, which runs `target` (module:function). It inherits one socket and no credentials.
 
         Raises:
             OSError: where the system has no room for one more process.
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.to_thread(_spawn, theirs.fileno(), module)
+            process = await asyncio.to_thread(_spawn, theirs.fileno(), target)
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LONGEST_ANSWER_BYTES)
         return cls(process, reader, writer)
 
@@ -77,9 +77,9 @@ class ShadowProcess:
         await asyncio.to_thread(self._process.wait)
 
 
-def _spawn(fd: int, module: str) -> subprocess.Popen[bytes]:
+def _spawn(fd: int, target: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 (our own module, no shell)
-        [sys.executable, "-m", "app.shadow", str(fd), module],
+        [sys.executable, "-m", "app.shadow", str(fd), target],
         pass_fds=(fd,),
         process_group=0,  # Ctrl-C in a terminal ends the worker, and the worker ends it
         stdin=subprocess.DEVNULL,

@@ -26,7 +26,7 @@ from app.shadow.evaluator import BATCH_SECONDS, POLICY, SAMPLES
 from app.shadow.process import START_SECONDS, ShadowProcess, ShadowProcessError
 from app.shadow.tally import Hour, Tally
 
-EVALUATOR = "app.shadow.evaluator"
+EVALUATOR = "app.shadow.evaluator:main"
 QUEUE_LIMIT = 1_024
 BATCH_LIMIT = 32
 _STORE_SECONDS = 5.0
@@ -44,12 +44,12 @@ class _Sample(NamedTuple):
 
 
 class ShadowRunner:
-    """Owns the queue and the process. `module` is what the process runs; it has a `main(socket)`."""
+    """Owns the queue and the process. `target` is what the process runs, as module:function of a socket."""
 
-    def __init__(self, keeper: SnapshotKeeper, engine: AsyncEngine, *, module: str = EVALUATOR) -> None:
+    def __init__(self, keeper: SnapshotKeeper, engine: AsyncEngine, *, target: str = EVALUATOR) -> None:
         self._keeper = keeper
         self._engine = engine
-        self._module = module
+        self._target = target
         self._queue: deque[_Sample] = deque()
         self._wake = asyncio.Event()
         self._tally = Tally()
@@ -127,7 +127,7 @@ class ShadowRunner:
 
     async def _evaluate(self, challenger: Challenger, batch: list[_Sample]) -> None:
         if self._process is None:
-            self._process = await ShadowProcess.start(self._module)
+            self._process = await ShadowProcess.start(self._target)
         if self._loaded != challenger.number:
             faults = await self._process.ask(POLICY, challenger.document, START_SECONDS)
             self._loaded = challenger.number

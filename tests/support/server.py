@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -16,16 +16,26 @@ import httpx
 from tests.support.cluster import Database
 
 _READY_WITHIN_SECONDS = 60.0
+SERVE = ("-c", "from app.cli import main; main()", "serve")
 
 
 class Server:
     """One running service. `log` is what it wrote; `client(role)` calls it with the key of that role."""
 
-    def __init__(self, database: Database, log_file: Path, *, workers: int, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        log_file: Path,
+        *,
+        workers: int,
+        environment: Mapping[str, str],
+        arguments: Sequence[str] = SERVE,
+    ) -> None:
         self.database = database
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self._log_file = log_file
+        self._arguments = arguments
         self._clients: list[httpx.AsyncClient] = []
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("GATE_", "PROMETHEUS_"))},
@@ -42,7 +52,7 @@ class Server:
         with self._log_file.open("ab") as log:
             # A session of its own, so that `kill_all` can end every process of it at once.
             self.process = subprocess.Popen(
-                [sys.executable, "-c", "from app.cli import main; main()", "serve"],
+                [sys.executable, *self._arguments],
                 env=self._environment,
                 stdout=log,
                 stderr=log,

@@ -1,0 +1,1 @@
+"""The challenger beside real servers."""
