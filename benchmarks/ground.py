@@ -143,7 +143,7 @@ def server_process(
 def applications(count: int) -> list[dict[str, Any]]:
     """Applications of today that differ in what is asked for and who asks; the same ones in every run.
 
-    Under the default policy about three in four are accepted, and the others fail up to four rules.
+    Under the default policy about nine in ten are accepted, and most of the others escalated.
     """
     draw = random.Random(_SEED)
     now = datetime.now(UTC)
