@@ -79,7 +79,7 @@ class ShadowRunner:
     def offer(self, entry: JournalEntry) -> None:
         """Queue a durable decision for evaluation, if there is a challenger and the sample takes it. Never raises.
 
-        Half a microsecond without a challenger, two with one.
+        A quarter of a microsecond without a challenger, three with one.
         """
         snapshot = self._keeper.latest
         challenger = snapshot.challenger
