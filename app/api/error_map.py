@@ -147,6 +147,7 @@ ERROR_MAP: Mapping[type[Exception], Callable[[Any], Problem | None]] = MappingPr
         IdentityProviderUnavailableError: _identity_provider,
         asyncpg.PostgresError: _database,
         asyncpg.InterfaceError: _database,
+        asyncpg.InternalClientError: _database_away,
         sqlalchemy.exc.DBAPIError: _database,
         sqlalchemy.exc.TimeoutError: _database_away,
         ConnectionError: _database_away,

@@ -60,6 +60,8 @@ FLUSH_SQL = f"SELECT row_number, status, response FROM gate.journal_flush({_PARA
 _NOBODY_AND_NOTHING: tuple[list[object], ...] = ([], [], [], [], [])
 """The arrays of persons and budgets."""
 
+_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+"""What a call on a lost connection ends with. The internal error: the server said goodbye while nothing was asked."""
 _RETRIED = frozenset({"40P01", "40001", "55P03"})
 _MAX_RETRIES = 5
 _CONNECT_TIMEOUT_SECONDS = 1.0
@@ -214,7 +216,8 @@ class JournalWriter:
                     return
                 self._give_up(batch, "database", error)
                 return
-            except (TimeoutError, OSError, asyncpg.InterfaceError) as error:
+            except Exception as error:
+                # Whatever it is: a writer that ended here would leave every later request waiting for ever.
                 self._give_up(batch, "timeout" if isinstance(error, TimeoutError) else "connection", error)
                 return
             for number, status, response in rows:
@@ -258,7 +261,7 @@ class JournalWriter:
                     code,
                     entry.input,
                 )
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except _LOST as error:
             self._give_up(batch, "connection", error)
             return
         metrics.POISON.inc()
@@ -270,7 +273,7 @@ class JournalWriter:
             async with asyncio.timeout(self._deadline_seconds):
                 assert self._connection is not None
                 await self._connection.execute("SELECT gate.partitions_ensure($1)", self._partitions_ahead_months)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except _LOST as error:
             _log.error("partitions_missing", error_code=getattr(error, "sqlstate", type(error).__name__))
             return False
         return True
@@ -310,7 +313,7 @@ class JournalWriter:
                 except BaseException:
                     connection.terminate()
                     raise
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        except _LOST:
             with contextlib.suppress(TimeoutError):
                 self._wake.clear()
                 async with asyncio.timeout(_RECONNECT_SECONDS):

@@ -14,7 +14,6 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from app.domain.errors import DomainError
 from app.observability import metrics
 from app.rollout.snapshot import EMPTY, Snapshot, read_snapshot
 
@@ -115,7 +114,7 @@ class SnapshotKeeper:
             try:
                 async with asyncio.timeout(_TIMEOUT_SECONDS):
                     await self._round()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, DomainError) as error:
+            except Exception as error:  # a keeper that ended here would leave a worker that never decides again
                 _log.warning("snapshot_not_refreshed", exc_info=error)
                 self._drop_connection()
                 await asyncio.sleep(min(0.5, self._poll_seconds))

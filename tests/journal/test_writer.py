@@ -215,6 +215,42 @@ async def test_a_lost_connection_is_a_503_and_the_writer_comes_back_by_itself(
     assert (await writer.append(stand.entry("A-1"))).status is FlushStatus.WRITTEN
 
 
+class _Confused:
+    """A statement whose connection the server ended while nothing was asked, as asyncpg tells it."""
+
+    async def fetch(self, *_: object) -> list[asyncpg.Record]:
+        raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+
+
+async def test_an_error_that_nobody_foresaw_is_a_503_and_does_not_end_the_writer(
+    make_writer: MakeWriter, stand: Ground
+) -> None:
+    writer = await make_writer()
+    writer._statement = _Confused()
+    with pytest.raises(JournalUnavailableError):
+        await asyncio.wait_for(writer.append(stand.entry("A-1")), 5)
+    await eventually(lambda: writer.available)
+    assert await _statuses(writer, [stand.entry("A-1")]) == [FlushStatus.WRITTEN]
+
+
+async def test_a_backend_that_is_ended_while_idle_is_a_503_each_time(
+    make_writer: MakeWriter, stand: Ground, seeded_database: Database
+) -> None:
+    writer = await make_writer()
+    superuser = await asyncpg.connect(seeded_database.superuser)
+    try:
+        for n in range(5):
+            await superuser.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%test journal%'"
+            )
+            with pytest.raises(JournalUnavailableError):
+                await asyncio.wait_for(writer.append(stand.entry(f"A-{n}")), 5)
+            await eventually(lambda: writer.available)
+            assert await _statuses(writer, [stand.entry(f"A-{n}")]) == [FlushStatus.WRITTEN]
+    finally:
+        await superuser.close()
+
+
 async def test_a_full_queue_refuses_at_once_and_what_waits_is_written(make_writer: MakeWriter, stand: Ground) -> None:
     writer = await make_writer(queue_limit=10)
     waiting = [writer.append(stand.entry(f"A-{n}")) for n in range(10)]
