@@ -66,11 +66,12 @@ async def start_service(seeded_database: Database) -> AsyncIterator[StartService
     async with AsyncExitStack() as stack:
 
         async def start(**settings: Any) -> Service:
-            app = make_app(
-                Settings(
-                    database_url=seeded_database.serving, governance_database_url=seeded_database.governance, **settings
-                )
-            )
+            urls = {
+                "database_url": seeded_database.serving,
+                "governance_database_url": seeded_database.governance,
+            }
+            # A busy machine may take its time; what a deadline does is the journal's tests to see.
+            app = make_app(Settings(**(urls | {"flush_deadline_seconds": 20} | settings)))
             await stack.enter_async_context(LifespanManager(app))
             await eventually(lambda: app.gate.keeper.latest.policy is not None and app.gate.writer.available)
             return Service(seeded_database, app, stack)

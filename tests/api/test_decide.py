@@ -316,7 +316,7 @@ async def test_a_retry_that_todays_policy_cannot_decide_gets_the_stored_bytes(st
     client, admin = await service.client("origination"), await service.client("admin")
     body = application("withdrawn")
     first = await client.post(PATH, json=body)
-    assert first.status_code == 200
+    assert first.status_code == 200, first.text
 
     policy: dict[str, Any] = default_policy()
     del policy["products"]["unsecured_consumer"]

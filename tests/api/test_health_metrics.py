@@ -189,7 +189,8 @@ async def test_ready_says_under_which_version(fleet: Fleet) -> None:
 async def test_without_its_database_the_service_lives_decides_nothing_and_recovers(service: OwnService) -> None:
     client, nobody = await service.client("origination"), await service.client(None)
     body = application("away")
-    assert (await client.post("/v1/decisions", json=body | {"application_id": "before"})).status_code == 200
+    before = await client.post("/v1/decisions", json=body | {"application_id": "before"})
+    assert before.status_code == 200, before.text
     superuser = await asyncpg.connect(service.database.superuser.replace(service.database.name, "postgres"))
     name = service.database.name
     try:

@@ -66,7 +66,11 @@ def application(application_id: str, **changes: Any) -> dict[str, Any]:
 @asynccontextmanager
 async def running_service(database: Database, keys: Mapping[str, str] | None = None) -> AsyncIterator[Service]:
     """The application on a seeded database, ready to decide."""
-    app = make_app(Settings(DATABASE_URL=database.serving, GOVERNANCE_DATABASE_URL=database.governance))
+    # A busy machine may take its time; what a deadline does is the journal's tests to see.
+    settings = Settings(
+        DATABASE_URL=database.serving, GOVERNANCE_DATABASE_URL=database.governance, flush_deadline_seconds=20
+    )
+    app = make_app(settings)
     async with LifespanManager(app, startup_timeout=30, shutdown_timeout=30):
         service = Service(app, database, dict(database.keys if keys is None else keys))
         async with asyncio.timeout(30):
