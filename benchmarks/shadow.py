@@ -27,10 +27,18 @@ _SERVERS = {
 
 
 def measure_shadow(*, rounds: int, seconds: float, connections: int, think_seconds: float, console: Console) -> None:
-    """Print p50 and p99 with and without a challenger, and their ratio round by round."""
+    """Print p50 and p99 with and without a challenger, and the ratios of neighbouring measurements."""
     cores = Cores.available()
     table = Table(title=f"{connections} connections, {think_seconds * 1e3:g} ms between requests, {rounds} rounds")
-    for column in ("challenger", "", "p50 ms", "p99 ms", "decisions/s", "p99 ratio, median (range)"):
+    for column in (
+        "challenger",
+        "",
+        "p50 ms",
+        "p99 ms",
+        "decisions/s",
+        "p50 ratio",
+        "p99 ratio, median (middle half; range)",
+    ):
         table.add_column(column)
     run = 1
     with ground(cores) as place:
@@ -59,9 +67,12 @@ def measure_shadow(*, rounds: int, seconds: float, connections: int, think_secon
 
 
 def _add_rows(table: Table, kind: str, results: dict[bool, list[LoadResult]]) -> None:
-    ratios = [with_.p99_ms / without.p99_ms for with_, without in zip(results[True], results[False], strict=True)]
-    spread = f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
-    for shadowed, ratio in ((False, ""), (True, spread)):
+    pairs = list(zip(results[True], results[False], strict=True))
+    middle = statistics.median(with_.p50_ms / without.p50_ms for with_, without in pairs)
+    ratios = sorted(with_.p99_ms / without.p99_ms for with_, without in pairs)
+    low, median, high = statistics.quantiles(ratios, n=4)
+    spread = f"{median:.3f} ({low:.3f} to {high:.3f}; {ratios[0]:.3f} to {ratios[-1]:.3f})"
+    for shadowed, p50, p99 in ((False, "", ""), (True, f"{middle:.3f}", spread)):
         some = results[shadowed]
         table.add_row(
             kind if not shadowed else "",
@@ -69,7 +80,8 @@ def _add_rows(table: Table, kind: str, results: dict[bool, list[LoadResult]]) ->
             f"{statistics.median(each.p50_ms for each in some):.2f}",
             f"{statistics.median(each.p99_ms for each in some):.2f}",
             f"{statistics.median(each.per_second for each in some):.0f}",
-            ratio,
+            p50,
+            p99,
         )
 
 

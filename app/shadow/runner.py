@@ -56,25 +56,29 @@ class ShadowRunner:
         self._process: ShadowProcess | None = None
         self._loaded: int | None = None
         self._refused: int | None = None
+        self._tried: int | None = None
         self._failures = 0
-        self._tasks: list[asyncio.Task[None]] = []
+        self._closing = asyncio.Event()
+        self._evaluating: asyncio.Task[None] | None = None
+        self._storing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin; no process is started before there is a challenger and a decision."""
-        self._tasks = [
-            asyncio.create_task(self._run(), name="shadow"),
-            asyncio.create_task(self._store_now_and_then(), name="shadow report"),
-        ]
+        self._evaluating = asyncio.create_task(self._run(), name="shadow")
+        self._storing = asyncio.create_task(self._store_now_and_then(), name="shadow report")
 
     async def stop(self) -> None:
         """End the process, and store what was counted."""
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
+        if self._evaluating is not None:
+            self._evaluating.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await task
+                await self._evaluating
         await self._end_process()
-        await self._store()
+        for left in self._queue:
+            self._count_dropped(left.challenger, left.entry.decided_at)
+        self._closing.set()
+        if self._storing is not None:
+            await self._storing
 
     def offer(self, entry: JournalEntry) -> None:
         """Queue a durable decision for evaluation, if there is a challenger and the sample takes it. Never raises.
@@ -111,6 +115,10 @@ class ShadowRunner:
                 continue
             try:
                 await self._evaluate(challenger, current)
+            except asyncio.CancelledError:
+                for each in current:
+                    self._count_dropped(each.challenger, each.entry.decided_at)
+                raise
             except (ShadowProcessError, OSError) as error:
                 for each in current:
                     self._count_error(each.challenger, each.entry.decided_at)
@@ -126,6 +134,8 @@ class ShadowRunner:
             await self._end_process()
 
     async def _evaluate(self, challenger: Challenger, batch: list[_Sample]) -> None:
+        if self._tried != challenger.number:
+            self._tried, self._failures = challenger.number, 0
         if self._process is None:
             self._process = await ShadowProcess.start(self._target)
         if self._loaded != challenger.number:
@@ -140,7 +150,9 @@ class ShadowRunner:
             return
         body = orjson.dumps([_encoded(each) for each in batch])
         results = await self._process.ask(SAMPLES, body, BATCH_SECONDS)
-        for each, result in zip(batch, results, strict=False):
+        if len(results) != len(batch):
+            raise ShadowProcessError("an answer of another length")
+        for each, result in zip(batch, results, strict=True):
             self._count(each, result)
         self._failures = 0
 
@@ -186,8 +198,10 @@ class ShadowRunner:
     # Telling the database ---------------------------------------------------------------------------------------------
 
     async def _store_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(_STORE_SECONDS)
+        while not self._closing.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STORE_SECONDS):
+                    await self._closing.wait()
             await self._store()
 
     async def _store(self) -> None:

@@ -253,3 +253,19 @@ def test_the_sample_is_the_share_that_was_asked_for() -> None:
     challenger = Challenger(number=1, sample_ppm=250_000, document=b"{}")
     assert challenger.sample_below == 2**30
     assert Challenger(number=1, sample_ppm=1_000_000, document=b"{}").sample_below == 2**32
+
+
+async def test_what_was_counted_is_stored_when_the_service_ends(seeded_database: Database, gate_server: Server) -> None:
+    await set_challenger(gate_server, stricter())
+    await decide(gate_server, *range(3))
+    admin = gate_server.client("admin")
+    await eventually(lambda: metric(admin, "gate_shadow_evaluations_total", result="flip"), timeout_seconds=30)
+    gate_server.terminate()
+    connection = await asyncpg.connect(seeded_database.serving)
+    try:
+        compared = await connection.fetchval("SELECT sum(evaluations) FROM gate.shadow_hours")
+        lost = await connection.fetchval("SELECT sum(errors + dropped) FROM gate.shadow_losses")
+    finally:
+        await connection.close()
+    assert compared >= 1
+    assert compared + lost == 3
