@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 
-from app.domain.channel import ChannelState
+from app.domain.channel import ChannelState, Standing
 from app.domain.compiler import CompiledPolicy
 from app.domain.fields import SETTLEMENT_FIELDS, STANDARD_FIELDS
 from app.domain.intake import read_application
@@ -30,12 +31,25 @@ class DisagreementError(Exception):
     """The columns and the hot path decide a row differently: nothing that was computed may be believed."""
 
 
-def decide_row(policy: CompiledPolicy, batch: pa.RecordBatch, row: int) -> Decision:
-    """The decision on one row, made by the code that decides live applications.
+class StoredRow(NamedTuple):
+    """One row as the hot path takes it."""
 
-    Raises:
-        DomainError: where the policy would not decide it.
-    """
+    payload: dict[str, object]
+    standing: Standing
+    at: datetime
+    facts: Facts
+
+    def decide(self, policy: CompiledPolicy) -> Decision:
+        """The decision, made by the code that decides live applications.
+
+        Raises:
+            DomainError: where the policy would not decide it.
+        """
+        return settle(screen(policy, self.standing, read_application(self.payload, policy), self.at), self.facts)
+
+
+def stored_row(policy: CompiledPolicy, batch: pa.RecordBatch, row: int) -> StoredRow:
+    """One row of a batch, as its channel would stand under `policy`."""
     cells = {name: batch.column(name)[row].as_py() for name in batch.schema.names}
     standing = standing_under(
         policy,
@@ -45,19 +59,25 @@ def decide_row(policy: CompiledPolicy, batch: pa.RecordBatch, row: int) -> Decis
         assigned=cells["assigned_tier"],
     )
     facts = {field.name: cells[field.name] for field in SETTLEMENT_FIELDS if cells.get(field.name) is not None}
-    application = read_application(_payload(cells), policy)
-    screening = screen(policy, standing, application, _instant(cells["decided_at"]))
-    return settle(screening, Facts.from_document(facts) if facts else NO_FACTS)
+    return StoredRow(
+        payload=_payload(cells),
+        standing=standing,
+        at=_instant(cells["decided_at"]),
+        facts=Facts.from_document(facts) if facts else NO_FACTS,
+    )
 
 
-def check_row(policy: CompiledPolicy, batch: pa.RecordBatch, row: int, evaluation: Evaluation) -> Decision:
-    """Decide one row by the hot path and hold the columns' answer against it.
+def check_row(policy: CompiledPolicy, batch: pa.RecordBatch, row: int, evaluation: Evaluation) -> int:
+    """Decide one row by the hot path and hold the columns' answer against it; the nanoseconds that it took there.
 
     Raises:
         DisagreementError: where they differ; names neither the row nor a value of it.
         DomainError: where the policy would not decide it.
     """
-    decision = decide_row(policy, batch, row)
+    stored = stored_row(policy, batch, row)
+    began = time.perf_counter_ns()
+    decision = stored.decide(policy)
+    took = time.perf_counter_ns() - began
     screening = decision.screening
     offer = decision.counter_offer
     expected = (
@@ -70,7 +90,7 @@ def check_row(policy: CompiledPolicy, batch: pa.RecordBatch, row: int, evaluatio
     )
     if expected != answer_of(evaluation, row):
         raise DisagreementError("the columns decide a row otherwise than the hot path does")
-    return decision
+    return took
 
 
 def answer_of(evaluation: Evaluation, row: int) -> tuple[int, int, int, int, int, set[str]]:
