@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
@@ -139,6 +140,12 @@ class Settings(BaseSettings):
     )
     retention_months_business: int = Field(
         default=12, ge=12, description="Months that decisions on business credit are kept (Reg B: at least 12)."
+    )
+
+    # What-if.
+    extract_directory: Path | None = Field(
+        default=None,
+        description="Folder of the log's columnar extract, for what-ifs. It holds applicants' data: its owner's alone.",
     )
 
     @field_validator("log_level", "log_format", mode="before")
