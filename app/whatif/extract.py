@@ -26,6 +26,7 @@ from app.domain.canonical import Json, canonical_bytes, digest, instant_text
 from app.whatif.packing import microseconds
 from app.whatif.run import BATCH_ROWS
 from app.whatif.schema import CONTEXT_COLUMNS, layout_digest
+from app.whatif.tables import combined
 
 _INDEX = "index.json"
 _LOCK = ".lock"
@@ -179,6 +180,11 @@ class LogExtract:
         """How many decisions the days hold, wanted or not."""
         return sum(each.decisions for each in self._days)
 
+    @property
+    def days(self) -> int:
+        """On how many days they were made."""
+        return len({each.day for each in self._days})
+
     def batches(self, columns: frozenset[str]) -> Iterator[pa.RecordBatch]:
         """The wanted decisions that hold a request, a day after the other; days that are small come together."""
         self._read = self._erased = self._unreadable = 0
@@ -202,7 +208,7 @@ class LogExtract:
             "decisions": self._read,
             "erased": self._erased,
             "unreadable": self._unreadable,
-            "days": len({each.day for each in self._days if each.decisions}),
+            "days": self.days,
             "digest": digest(canonical_bytes(days)).hex(),
         }
 
@@ -231,13 +237,6 @@ class LogExtract:
         self._erased += erased
         self._unreadable += table.num_rows - readable.num_rows - erased
         return readable
-
-
-def combined(tables: list[pa.Table]) -> Iterator[pa.RecordBatch]:
-    """Tables as batches of at most `BATCH_ROWS`, each text with one set of codes."""
-    whole = pa.concat_tables(tables, promote_options="default") if tables else None
-    if whole is not None and whole.num_rows:
-        yield from whole.unify_dictionaries().combine_chunks().to_batches(max_chunksize=BATCH_ROWS)
 
 
 def _private(path: Path) -> BinaryIO:

@@ -124,11 +124,14 @@ async def reconcile(
         sequence, erased_at = await _audit_position(connection)
         present = [day for day in await _log_days(connection, selection) if (day.key[0], day.key[1][:7]) not in dropped]
         stale = [day for day in present if not await _is_current(connection, place, days, day)]
-        held = {day.key for day in present} - {day.key for day in stale}
-        again = await _erased_since(connection, {key: days[key] for key in held}, erased_at)
+        unread = {day.key for day in stale}
+        again = await _erased_since(connection, {key: days[key] for key in days if key not in unread}, erased_at)
         stale += [day for day in present if day.key in again]
-        for key in held - again:
-            days[key] = replace(days[key], audit_sequence=sequence)
+        for key in list(days):
+            if key in again:
+                del days[key]  # also one that this period does not ask for: what was erased must not stay anywhere
+            elif key not in unread:
+                days[key] = replace(days[key], audit_sequence=sequence)
         reading.total = sum(day.decisions for day in stale)
         try:
             for day in stale:

@@ -10,7 +10,7 @@ from typing import Final
 from app.domain.canonical import Json, canonical_bytes, digest
 from app.domain.compiler import CompiledPolicy
 from app.whatif.economics import Economics
-from app.whatif.tally import OUTCOME_NAMES, Flip, Tally
+from app.whatif.tally import OUTCOME_NAMES, UNKNOWN, Flip, Tally
 
 FORMAT: Final = "channel-gate what-if 1"
 CASES_A_DAY: Final = 80
@@ -75,6 +75,7 @@ def make_document(
         "currency": question.draft.currency,
         "source": dict(source),
         "decisions": sum(tally.decisions.values()),
+        "without_recorded_outcome": sum(n for cell, n in tally.decisions.items() if cell.before == UNKNOWN),
         "checked_against_the_hot_path": checked,
         "totals": _totals(tally),
         "matrix": _matrix(tally),

@@ -119,7 +119,7 @@ class Tally:
             self.amounts[cell] += amount
             pairs.add((cell.before, cell.after))
         for pair in sorted(pairs):
-            if pair[0] != pair[1]:
+            if pair[0] not in {pair[1], UNKNOWN}:
                 self._flip(pair, batch, (before, now), places)
         for counter, side in ((self.reasons_before, before), (self.reasons_after, now)):
             counter.update(_counted(side.codes, side.reasons.sum(axis=1)))
