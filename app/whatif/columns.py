@@ -58,13 +58,26 @@ class Column:
     """One field of all rows, each array as long as the batch.
 
     `values` holds 0 where `known` is false; there `causes` says why (None: not requested, all of them). Of a text the
-    values are positions in `texts`.
+    values are positions in `texts`, each of which is another.
     """
 
     values: Integers
     known: Flags
     causes: Codes | None = None
-    texts: tuple[str, ...] | None = None
+    texts: pa.StringArray | None = None
+
+    def code_of(self, threshold: Value | frozenset[Value]) -> int | frozenset[int]:
+        """A text, or several, as the values of this column; one that no row has as -1."""
+        if isinstance(threshold, frozenset):
+            return frozenset(self._code_of(text) for text in threshold)
+        return self._code_of(threshold)
+
+    def _code_of(self, text: Value) -> int:
+        return -1 if self.texts is None else int(pc.index(self.texts, pa.scalar(text, pa.string())).as_py())
+
+    def names(self) -> tuple[str, ...]:
+        """What the values of a text stand for."""
+        return () if self.texts is None else tuple(self.texts.to_pylist())
 
     def take(self, rows: Index) -> Column:
         """The same of some rows."""
@@ -106,7 +119,7 @@ class PolicyColumns:
     def texts(self, name: str) -> tuple[Integers, tuple[str, ...]]:
         """A text of the context as codes, -1 where there is none, and the texts that the codes stand for."""
         codes, known, texts = _coded(self._batch.column(name))
-        return np.where(known, codes, -1), texts
+        return np.where(known, codes, -1), tuple(texts.to_pylist())
 
     @cached_property
     def products(self) -> Column:
@@ -121,7 +134,7 @@ class PolicyColumns:
         if policy.consent_required:
             faults[Refusal.CONSENT] = ~flags(self._batch.column("consent"))[0]
         faults[Refusal.FORM] = flags(self._batch.column("malformed"))[0]
-        products, texts = self.products, self.products.texts or ()
+        products, texts = self.products, self.products.names()
         faults[Refusal.PRODUCT] = ~_by_text(products, lambda text: text in policy.products)
         currencies, currency_texts = self.texts("currency")
         known = np.array([text == policy.currency for text in currency_texts] or [False])
@@ -225,7 +238,7 @@ class PolicyColumns:
             scaled, fits = _at_scale(number, integers(parts["decimals"])[0], field)
             known |= is_number & fits
             values[known] = scaled[known]
-        encoded = [_encoded(field, text) for text in texts] or [None]
+        encoded = [_encoded(field, text) for text in texts.to_pylist()] or [None]
         readable = np.array([value is not None for value in encoded])[codes] & is_text
         if field.kind is FieldKind.TEXT:
             values[readable] = codes[readable]
@@ -304,9 +317,9 @@ def flags(array: pa.Array) -> tuple[Flags, Flags]:
     return values, _valid(array)
 
 
-def _coded(array: pa.DictionaryArray) -> tuple[Integers, Flags, tuple[str, ...]]:
+def _coded(array: pa.DictionaryArray) -> tuple[Integers, Flags, pa.StringArray]:
     codes, known = integers(array.indices)
-    return codes, known, tuple(array.dictionary.to_pylist())
+    return codes, known, array.dictionary
 
 
 def _valid(array: pa.Array) -> Flags:
@@ -318,7 +331,7 @@ def _valid(array: pa.Array) -> Flags:
 
 def _by_text(column: Column, test: Callable[[str], bool]) -> Flags:
     """What a test says of each row's text; false where there is none."""
-    verdicts: Flags = np.array([test(text) for text in column.texts or ()] or [False])[column.values]
+    verdicts: Flags = np.array([test(text) for text in column.names()] or [False])[column.values]
     return verdicts & column.known
 
 

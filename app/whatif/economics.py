@@ -45,7 +45,7 @@ class Bands:
         """The band of each row, as a position in `probabilities`; their count where it is in none."""
         none = len(self.probabilities)
         if self.names:
-            by_code = [self.names.index(text) if text in self.names else none for text in column.texts or ()] or [none]
+            by_code = [self.names.index(text) if text in self.names else none for text in column.names()] or [none]
             found = np.array(by_code, np.int64)[column.values]
         elif column.texts is not None:
             found = np.full(column.known.shape, none, np.int64)

@@ -131,6 +131,7 @@ def _strata(
     columns: PolicyColumns, policy: CompiledPolicy, standings: tuple[Standing, ...], standing_of: Integers
 ) -> Iterator[_Stratum]:
     products = columns.products
+    names = products.names()
     decided = np.flatnonzero(columns.refusals == 0)
     keys = products.values[decided] * max(len(standings), 1) + standing_of[decided]
     order = np.argsort(keys, kind="stable")
@@ -139,7 +140,7 @@ def _strata(
     for key, start, end in zip(found.tolist(), bounds[:-1], bounds[1:], strict=True):
         product, standing = divmod(key, len(standings))
         rows = decided[order[start:end]]
-        yield _Stratum(rows, policy.products[(products.texts or ())[product]], standings[standing])
+        yield _Stratum(rows, policy.products[names[product]], standings[standing])
 
 
 def _decide(policy: CompiledPolicy, stratum: _Stratum, whole: PolicyColumns, judged: _Judged) -> None:

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from app.domain.fields import FieldKind
-from app.domain.policy import Effect, IfMissing
+from app.domain.policy import Effect, IfMissing, Op
 from app.domain.requirements import OPERATORS, CompiledCondition, CompiledRule
 from app.whatif.arrays import Codes, Flags, Index
 from app.whatif.columns import CAUSES, Column
@@ -48,12 +48,11 @@ def judge(rule: CompiledRule, columns: Columns) -> tuple[Index, Codes]:
 
 def holds(requirement: CompiledRule | CompiledCondition, column: Column) -> Flags:
     """Whether each value meets the threshold; says nothing of unknown ones."""
-    operator = OPERATORS[requirement.op]
-    if requirement.field.kind is not FieldKind.TEXT:
-        verdicts: Flags = operator.column(column.values, requirement.threshold)
-        return verdicts
-    by_code: Flags = np.array([operator.value(text, requirement.threshold) for text in column.texts or ()] or [False])
-    return by_code[column.values]
+    threshold = requirement.threshold
+    if requirement.field.kind is FieldKind.TEXT and requirement.op is not Op.KNOWN:
+        threshold = column.code_of(threshold)
+    verdicts: Flags = OPERATORS[requirement.op].column(column.values, threshold)
+    return verdicts
 
 
 def missing_effects(if_missing: IfMissing) -> Codes:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import pyarrow as pa
 
 from app.domain.channel import ChannelState, Standing
 from app.domain.compiler import CompiledPolicy
+from app.domain.errors import DomainError
 from app.domain.fields import SETTLEMENT_FIELDS, STANDARD_FIELDS
 from app.domain.intake import read_application
 from app.domain.screening import screen
 from app.domain.settlement import NO_FACTS, Decision, Facts, settle
+from app.whatif.arrays import Index
 from app.whatif.ceilings import CAPS
 from app.whatif.evaluation import ACTIONS, OUTCOMES, REFUSED, Evaluation
 from app.whatif.packing import LIST, PAIR
@@ -25,6 +27,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NAMES: Final = tuple(field.name for field in STANDARD_FIELDS)
 _STANDARD: Final = {field.name: field for field in STANDARD_FIELDS}
 _PULLED_AT: Final = "bureau.pulled_at"
+
+
+Answer: TypeAlias = tuple[int, int, int, int, int, set[str]]
+"""Outcome, next action, ceiling, binding cap, offered amount and reason codes of one row."""
 
 
 class DisagreementError(Exception):
@@ -48,9 +54,63 @@ class StoredRow(NamedTuple):
         return settle(screen(policy, self.standing, read_application(self.payload, policy), self.at), self.facts)
 
 
-def stored_row(policy: CompiledPolicy, batch: pa.RecordBatch, row: int) -> StoredRow:
-    """One row of a batch, as its channel would stand under `policy`."""
-    cells = {name: batch.column(name)[row].as_py() for name in batch.schema.names}
+def stored_rows(policy: CompiledPolicy, batch: pa.RecordBatch, rows: Index) -> list[StoredRow]:
+    """Some rows of a batch, as their channels would stand under `policy`."""
+    return [_stored_row(policy, cells) for cells in batch.take(pa.array(rows)).to_pylist()]
+
+
+def check_rows(policy: CompiledPolicy, batch: pa.RecordBatch, rows: Index, evaluation: Evaluation) -> list[int]:
+    """Decide some rows by the hot path and hold the columns' answer against it; the nanoseconds that each took there.
+
+    Raises:
+        DisagreementError: where they differ; names neither the row nor a value of it.
+    """
+    return [
+        _check(policy, stored, answer_of(evaluation, row))
+        for row, stored in zip(rows.tolist(), stored_rows(policy, batch, rows), strict=True)
+    ]
+
+
+def _check(policy: CompiledPolicy, stored: StoredRow, answer: Answer) -> int:
+    began = time.perf_counter_ns()
+    try:
+        decision = stored.decide(policy)
+    except DomainError as error:
+        raise DisagreementError("the columns decide a row that the hot path refuses") from error
+    took = time.perf_counter_ns() - began
+    screening = decision.screening
+    offer = decision.counter_offer
+    expected = (
+        OUTCOMES.index(decision.outcome),
+        ACTIONS.index(decision.next_action),
+        screening.ceiling.amount,
+        CAPS.index(screening.ceiling.binding),
+        0 if offer is None else offer.amount,
+        {reason.code for reason in decision.reasons},
+    )
+    if expected != answer:
+        raise DisagreementError("the columns decide a row otherwise than the hot path does")
+    return took
+
+
+def answer_of(evaluation: Evaluation, row: int) -> Answer:
+    """What the columns say of one row."""
+    return (
+        int(evaluation.outcomes[row]),
+        int(evaluation.actions[row]),
+        int(evaluation.ceilings[row]),
+        int(evaluation.binding[row]),
+        int(evaluation.offered[row]),
+        {code for code, has in zip(evaluation.codes, evaluation.reasons[:, row], strict=True) if has},
+    )
+
+
+def is_refused(evaluation: Evaluation, row: int) -> bool:
+    """Whether the columns say that the policy would not decide this row."""
+    return int(evaluation.outcomes[row]) == REFUSED
+
+
+def _stored_row(policy: CompiledPolicy, cells: dict[str, Any]) -> StoredRow:
     standing = standing_under(
         policy,
         channel_code=cells["channel_code"],
@@ -65,49 +125,6 @@ def stored_row(policy: CompiledPolicy, batch: pa.RecordBatch, row: int) -> Store
         at=_instant(cells["decided_at"]),
         facts=Facts.from_document(facts) if facts else NO_FACTS,
     )
-
-
-def check_row(policy: CompiledPolicy, batch: pa.RecordBatch, row: int, evaluation: Evaluation) -> int:
-    """Decide one row by the hot path and hold the columns' answer against it; the nanoseconds that it took there.
-
-    Raises:
-        DisagreementError: where they differ; names neither the row nor a value of it.
-        DomainError: where the policy would not decide it.
-    """
-    stored = stored_row(policy, batch, row)
-    began = time.perf_counter_ns()
-    decision = stored.decide(policy)
-    took = time.perf_counter_ns() - began
-    screening = decision.screening
-    offer = decision.counter_offer
-    expected = (
-        OUTCOMES.index(decision.outcome),
-        ACTIONS.index(decision.next_action),
-        screening.ceiling.amount,
-        CAPS.index(screening.ceiling.binding),
-        0 if offer is None else offer.amount,
-        {reason.code for reason in decision.reasons},
-    )
-    if expected != answer_of(evaluation, row):
-        raise DisagreementError("the columns decide a row otherwise than the hot path does")
-    return took
-
-
-def answer_of(evaluation: Evaluation, row: int) -> tuple[int, int, int, int, int, set[str]]:
-    """Outcome, next action, ceiling, binding cap, offered amount and reason codes of one row."""
-    return (
-        int(evaluation.outcomes[row]),
-        int(evaluation.actions[row]),
-        int(evaluation.ceilings[row]),
-        int(evaluation.binding[row]),
-        int(evaluation.offered[row]),
-        {code for code, has in zip(evaluation.codes, evaluation.reasons[:, row], strict=True) if has},
-    )
-
-
-def is_refused(evaluation: Evaluation, row: int) -> bool:
-    """Whether the columns say that the policy would not decide this row."""
-    return int(evaluation.outcomes[row]) == REFUSED
 
 
 def _payload(cells: dict[str, object]) -> dict[str, object]:

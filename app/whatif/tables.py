@@ -6,11 +6,9 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from app.whatif.run import BATCH_ROWS
-
 
 def combined(tables: list[pa.Table]) -> Iterator[pa.RecordBatch]:
-    """Tables as batches of at most `BATCH_ROWS`, each text with one set of codes."""
+    """Tables as one batch, each text with one set of codes; none where they hold no row."""
     whole = pa.concat_tables(tables, promote_options="default") if tables else None
     if whole is not None and whole.num_rows:
-        yield from whole.unify_dictionaries().combine_chunks().to_batches(max_chunksize=BATCH_ROWS)
+        yield from whole.unify_dictionaries().combine_chunks().to_batches()

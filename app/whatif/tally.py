@@ -201,9 +201,10 @@ def recorded_answers(batch: pa.RecordBatch) -> Answers:
     sets, texts = _texts(batch, "reason_codes")
     given = [frozenset(text.split(",")) - {""} for text in texts]
     codes = tuple(sorted(frozenset[str]().union(*given)))
-    has = np.array([[code in each for each in given] + [False] for code in codes], np.bool_).reshape(
-        len(codes), len(given) + 1
-    )
+    positions = {code: position for position, code in enumerate(codes)}
+    has = np.zeros((len(codes), len(given) + 1), np.bool_)  # the last column is for where nothing is recorded
+    for column, each in enumerate(given):
+        has[[positions[code] for code in each], column] = True
     return Answers(
         outcomes=_positions(outcome_texts, OUTCOME_NAMES[:REFUSED], UNKNOWN)[outcomes],
         actions=_positions(action_texts, tuple(action.value for action in ACTIONS), _UNKNOWN_ACTION)[actions],
