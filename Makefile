@@ -12,7 +12,7 @@ export PIP_ROOT_USER_ACTION = ignore
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint types contracts migrations-check check format lock bench real-data clean
+.PHONY: help run test fuzz lint types contracts migrations-check check format lock bench real-data clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ run: $(VENV)/.demo ## start PostgreSQL and the service with demo data on PORT (8
 
 test: $(VENV)/.dev ## run the tests (TESTS=path, TEST_PROCESSES=n)
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(TESTS)
+
+fuzz: $(VENV)/.dev ## send many more generated requests to every operation (ten minutes)
+	$(BIN)/python -m pytest -q -n 0 -m slow $(TESTS)
 
 lint: $(VENV)/.dev ## check style and format
 	$(BIN)/ruff check .
