@@ -36,7 +36,7 @@ from app.whatif.extract import LogExtract, Selection
 from app.whatif.per_row import stored_rows
 from app.whatif.reconcile import reconcile
 from app.whatif.run import what_if
-from benchmarks.ground import Cores, ground
+from benchmarks.ground import Cores, Ground, ground
 from benchmarks.whatif_rows import fill_log, synthetic_extract
 
 _ROW_BY_ROW = 20_000
@@ -66,7 +66,8 @@ def main() -> None:
             table.add_row("what-if: files to report", f"{seconds:.2f}", f"{busy:.2f}", f"{peak:,.0f}")
         console.print(table)
     if arguments.stored:
-        asyncio.run(_real_log(arguments.stored, console))
+        with ground(Cores.available()) as place:
+            asyncio.run(_real_log(place, arguments.stored, console))
 
 
 def active() -> CompiledPolicy:
@@ -122,48 +123,47 @@ def _measured(work: Callable[[Any], None], argument: Any) -> tuple[float, float,
     return time.perf_counter() - began, time.process_time() - busy, peak
 
 
-async def _real_log(decisions: int, console: Console) -> None:
+async def _real_log(place: Ground, decisions: int, console: Console) -> None:
     """The same against a database: what building the extract costs, and what the row by row loop over the log does."""
-    with ground(Cores.available()) as place:
-        await fill_log(place.superuser_url, active(), decisions=decisions, days=20)
-        engine = make_engine(place.urls.governance, pool_size=1, statement_timeout_seconds=0)
-        table = Table(f"{decisions:,} decisions in a database", "s", "s a million")
+    await fill_log(place.superuser_url, active(), decisions=decisions, days=20)
+    engine = make_engine(place.urls.governance, pool_size=1, statement_timeout_seconds=0)
+    table = Table(f"{decisions:,} decisions in a database", "s", "s a million")
 
-        def add(name: str, seconds: float, rows: int = decisions) -> None:
-            table.add_row(name, f"{seconds:.2f}", f"{seconds / rows * 1e6:.1f}")
+    def add(name: str, seconds: float, rows: int = decisions) -> None:
+        table.add_row(name, f"{seconds:.2f}", f"{seconds / rows * 1e6:.1f}")
 
-        directory = place.directory / "extract"
-        async with engine.connect() as connection:
-            await connection.execution_options(isolation_level="AUTOCOMMIT")
-            yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
-            began = time.perf_counter()
-            async for _ in digest_days(connection, Change(actor="bench", request_id="r"), until=yesterday):
-                pass
-            add("digest its days (the nightly job, for comparison)", time.perf_counter() - began)
-        async with engine.connect() as connection:
-            await connection.execution_options(isolation_level="REPEATABLE READ")
-            began = time.perf_counter()
-            await reconcile(connection, directory, Selection())
-            add("build the extract", time.perf_counter() - began)
-        async with engine.connect() as connection:
-            await connection.execution_options(isolation_level="REPEATABLE READ")
-            began = time.perf_counter()
-            source = await reconcile(connection, directory, Selection())
-            seconds = time.perf_counter() - began
-            add("see that it agrees with the log", seconds)
-            began = time.perf_counter()
-            report = what_if(source, draft())
-            add("what-if: files to report", time.perf_counter() - began)
-            changed = sum(flip["decisions"] for flip in report.document["flips"])  # type: ignore[index, union-attr, misc, call-overload]
-            began = time.perf_counter()
-            rows = await _loop_over_log(connection, min(decisions, _ROW_BY_ROW))
-            add("row by row over the log: read and replay", time.perf_counter() - began, rows)
-            began = time.perf_counter()
-            await connection.execute(text(_JSON_COLUMNS))
-            add("the same fields by SQL from the stored JSON, without sending them", time.perf_counter() - began)
-        await engine.dispose()
-        console.print(table)
-        console.print(f"{changed:,} decisions change under the draft")
+    directory = place.directory / "extract"
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
+        began = time.perf_counter()
+        async for _ in digest_days(connection, Change(actor="bench", request_id="r"), until=yesterday):
+            pass
+        add("digest its days (the nightly job, for comparison)", time.perf_counter() - began)
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="REPEATABLE READ")
+        began = time.perf_counter()
+        await reconcile(connection, directory, Selection())
+        add("build the extract", time.perf_counter() - began)
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="REPEATABLE READ")
+        began = time.perf_counter()
+        source = await reconcile(connection, directory, Selection())
+        seconds = time.perf_counter() - began
+        add("see that it agrees with the log", seconds)
+        began = time.perf_counter()
+        report = what_if(source, draft())
+        add("what-if: files to report", time.perf_counter() - began)
+        changed = sum(flip["decisions"] for flip in report.document["flips"])  # type: ignore[index, union-attr, misc, call-overload]
+        began = time.perf_counter()
+        rows = await _loop_over_log(connection, min(decisions, _ROW_BY_ROW))
+        add("row by row over the log: read and replay", time.perf_counter() - began, rows)
+        began = time.perf_counter()
+        await connection.execute(text(_JSON_COLUMNS))
+        add("the same fields by SQL from the stored JSON, without sending them", time.perf_counter() - began)
+    await engine.dispose()
+    console.print(table)
+    console.print(f"{changed:,} decisions change under the draft")
 
 
 async def _loop_over_log(connection: Any, limit: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -75,8 +76,7 @@ class Packer:
             ValueError: where the payload has an attribute that this packer has no column for.
         """
         row: dict[str, object] = dict(context.facts)
-        for name in _PLAIN_CONTEXT:
-            row[name] = getattr(context, name)
+        row |= zip(_PLAIN_CONTEXT, _plain(context), strict=True)
         row["decided_at"] = microseconds(context.decided_at)
         row["readable"] = context.readable and payload is not None
         if payload is not None:
@@ -140,11 +140,12 @@ class Packer:
         return sound
 
 
-_PLAIN_CONTEXT = tuple(
+_PLAIN_CONTEXT: tuple[str, ...] = tuple(
     name
     for name in CONTEXT_COLUMNS
     if name not in {"malformed", "consent", "currency", _PULLED_AT, "unknown", "null_attributes"}
 )
+_plain = operator.attrgetter(*_PLAIN_CONTEXT)
 
 
 def _number(raw: float | Decimal) -> tuple[int, int] | None:

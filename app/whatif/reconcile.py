@@ -12,6 +12,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ from app.whatif.packing import Context, Packer
 from app.whatif.run import CancelledError
 from app.whatif.standing import assigned_tier
 
+_as_jsonb_prints = json.JSONEncoder(ensure_ascii=False).encode
 _DAY = timedelta(days=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _STREAM_ROWS = 500
@@ -80,7 +82,7 @@ class _Hours:
 def hours_digest(day: date, retention_class: str, counts: list[int], digests: list[str]) -> str:
     """The journal's digest of a day, but for the chain: so it can be made without the day before."""
     document = [day.isoformat(), retention_class, counts, digests]
-    return hashlib.sha256(json.dumps(document, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(_as_jsonb_prints(document).encode()).hexdigest()
 
 
 def row_hash(row: Any) -> bytes:
@@ -91,7 +93,7 @@ def row_hash(row: Any) -> bytes:
         row.outcome, row.next_action, row.amount, row.currency, row.term_months, list(row.reason_codes),
         bytes(row.fingerprint).hex(), bytes(row.content_digest).hex(), hashlib.sha256(row.response).hexdigest(),
     ]  # fmt: skip
-    return hashlib.sha256(json.dumps(document, ensure_ascii=False).encode()).digest()
+    return hashlib.sha256(_as_jsonb_prints(document).encode()).digest()
 
 
 async def reconcile(
@@ -358,23 +360,31 @@ def _pack(packer: Packer, row: Row[Any], policy: CompiledPolicy | None) -> bool:
 
 def _whole(context: Context, policy: CompiledPolicy, record: Mapping[str, Any]) -> Context:
     stored = record["standing"]
-    standing = Standing(
-        channel_id=ChannelId(stored["channel_id"]),
-        code=stored["code"],
-        state=ChannelState(stored["state"]),
-        served=stored["served"],
-        tier=stored["tier"],
-        rules_tier=stored["rules_tier"],
-        ceiling_tier=stored["ceiling_tier"],
-    )
+    assigned = _assigned_tier(policy, stored["state"], stored["tier"], stored["rules_tier"], stored["ceiling_tier"])
+    facts = record["facts"]
     return replace(
         context,
         readable=True,
-        channel_state=standing.state.value,
-        served=standing.served,
-        assigned_tier=assigned_tier(policy, standing),
-        facts=Facts.from_document(record["facts"]).values(),
+        channel_state=stored["state"],
+        served=stored["served"],
+        assigned_tier=assigned,
+        facts=Facts.from_document(facts).values() if facts else {},
     )
+
+
+@lru_cache(maxsize=1_024)
+def _assigned_tier(policy: CompiledPolicy, state: str, tier: str, rules_tier: str, ceiling_tier: str) -> str | None:
+    """The channel's own tier, as far as the way it stood tells; there are only so many ways to stand."""
+    standing = Standing(
+        channel_id=ChannelId(0),
+        code="",
+        state=ChannelState(state),
+        served=True,
+        tier=tier,
+        rules_tier=rules_tier,
+        ceiling_tier=ceiling_tier,
+    )
+    return assigned_tier(policy, standing)
 
 
 def _request(stored: bytes) -> Mapping[str, Any]:
