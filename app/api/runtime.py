@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from datetime import UTC, datetime
 
 import asyncpg
@@ -18,12 +20,16 @@ from app.identities.rate_limit import RateLimiter
 from app.journal.entry import JournalEntry
 from app.journal.writer import JournalWriter
 from app.observability import metrics
-from app.rollout.keeper import SnapshotKeeper
+from app.rollout.keeper import NotReadyError, SnapshotKeeper
 from app.rollout.upkeep import Upkeep
 from app.screening.decide import DecisionDesk
 from app.settings import Settings
 from app.shadow.runner import ShadowRunner
 from app.version import VERSION
+
+
+_START_WAIT_SECONDS = 5.0
+"""A worker that accepts connections before it can decide would refuse what its neighbours take."""
 
 
 class Runtime:
@@ -64,7 +70,13 @@ class Runtime:
         self.oidc = self._oidc_verifier()
 
     def keyring(self) -> KeyRing:
-        """The API keys of the current snapshot."""
+        """The API keys of the current snapshot.
+
+        Raises:
+            NotReadyError: before the first one. Nobody's key is wrong then.
+        """
+        if self.keeper.latest.revision < 0:
+            raise NotReadyError("the keys have not been read yet")
         return self.keeper.latest.keyring
 
     def now(self) -> datetime:
@@ -72,10 +84,15 @@ class Runtime:
         return datetime.now(UTC)
 
     async def start(self) -> None:
-        """Begin to follow the database. Returns at once; `/readyz` says when decisions can be made."""
+        """Follow the database; return once decisions can be made, or after a while without it, to say so to callers."""
         metrics.record_worker_started(VERSION)
         await self.keeper.start()
         await self.writer.start()
+        with contextlib.suppress(NotReadyError, TimeoutError):
+            await self.keeper.refresh(_START_WAIT_SECONDS)
+            async with asyncio.timeout(_START_WAIT_SECONDS):
+                while not self.writer.available:  # noqa: ASYNC110 - once, for some milliseconds
+                    await asyncio.sleep(0.005)
         await self.upkeep.start()
         await self.shadow.start()
 

@@ -160,7 +160,7 @@ class ShadowRunner:
         """End the process, and wait longer each time before the next one is started."""
         self._failures += 1
         delay = min(_FIRST_DELAY_SECONDS * 2 ** (self._failures - 1), _LONGEST_DELAY_SECONDS)
-        _log.warning("shadow_process_failed", error=type(error).__name__, why=str(error), delay_seconds=delay)
+        _log.warning("shadow_process_failed", exc_info=error, delay_seconds=delay)
         metrics.SHADOW_RESTARTS.inc()
         await self._end_process()
         await asyncio.sleep(delay)
