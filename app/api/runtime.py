@@ -27,7 +27,6 @@ from app.settings import Settings
 from app.shadow.runner import ShadowRunner
 from app.version import VERSION
 
-
 _START_WAIT_SECONDS = 5.0
 """A worker that accepts connections before it can decide would refuse what its neighbours take."""
 
