@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from app.domain.canonical import Json
 from app.domain.channel import SERVED_STATES, ChannelState
+from app.domain.intake import read_instant
 from app.whatif.extract import Selection
 from app.whatif.packing import Context, Packer
 from app.whatif.run import BATCH_ROWS
@@ -108,7 +109,8 @@ class History:
         place = Place() if self._places is None else self._places.get(payload["channel_code"])
         if place is None or place.state is ChannelState.PROPOSED:
             return None
-        at = payload.get("submitted_at") or payload.get("completed_at") or self._at
+        stated = (read_instant(payload, key, f"/{key}", []) for key in ("submitted_at", "completed_at"))
+        at = next((each for each in stated if each is not None), self._at)
         return Context(
             row_id=str(payload["application_id"]).encode(),
             decided_at=at,
