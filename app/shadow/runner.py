@@ -143,7 +143,7 @@ class ShadowRunner:
             self._loaded = challenger.number
             self._refused = challenger.number if faults else None
             if faults:
-                _log.error("challenger_does_not_compile", challenger=challenger.number, faults=len(faults))
+                _log.error("challenger_does_not_compile", version=str(challenger.number), count=len(faults))
         if self._refused == challenger.number:
             for each in batch:
                 self._count_error(each.challenger, each.entry.decided_at)
