@@ -63,6 +63,8 @@ class Book:
     file: str
     doubtful: Callable[[Mapping[str, str]], str | None]
     """The application id of a row whose income cannot be right."""
+    stricter: tuple[tuple[str, str, int], ...]
+    """What a stricter draft says otherwise: rule, tier and threshold."""
 
 
 def _never(_: Mapping[str, str]) -> str | None:
@@ -78,8 +80,20 @@ def _doubtful_lead(row: Mapping[str, str]) -> str | None:
 
 
 BOOKS = (
-    Book(name="moneylion", title="MoneyLion applications", file="moneylion_applications.csv.gz", doubtful=_never),
-    Book(name="creditas", title="Creditas leads", file="creditas_leads.csv.gz", doubtful=_doubtful_lead),
+    Book(
+        name="moneylion",
+        title="MoneyLion applications",
+        file="moneylion_applications.csv.gz",
+        doubtful=_never,
+        stricter=(("AP03", "general", 600), ("AP03", "risk", 500)),
+    ),
+    Book(
+        name="creditas",
+        title="Creditas leads",
+        file="creditas_leads.csv.gz",
+        doubtful=_doubtful_lead,
+        stricter=(("LV01", "general", 90), ("LV01", "risk", 80), ("DT04", "prime", 30)),
+    ),
 )
 
 
@@ -156,6 +170,30 @@ def _run(book: Book, file: Path, service: Service, console: Console) -> None:
     report = service.command("replay", "--json")
     _check(report["total"] == report["identical"] >= tally.decided, f"replay: {report}")
     console.print(f"replay of the whole log: {report['identical']:,} of {report['total']:,} decisions identical")
+    _what_if(book, tally.decided, service, console)
+
+
+def _what_if(book: Book, decided: int, service: Service, console: Console) -> None:
+    """Decide the book's log again under a stricter draft, and print the matrix; no outcome may become milder."""
+    draft: Any = yaml.safe_load((EXAMPLES / f"{book.name}.policy.yaml").read_text(encoding="utf-8"))
+    for code, tier, threshold in book.stricter:
+        (rule,) = [rule for rule in draft["rules"] if rule["code"] == code]
+        rule["thresholds"][tier] = threshold
+    file, output = service.folder / f"{book.name} draft.yaml", service.folder / f"{book.name} what-if.json"
+    file.write_text(yaml.safe_dump(draft, allow_unicode=True), encoding="utf-8")
+    listed = yaml.safe_load((EXAMPLES / f"{book.name}.channels.yaml").read_text(encoding="utf-8"))["channels"]
+    chosen = [option for channel in listed for option in ("--channel", channel["code"])]
+    changes = ", ".join(f"{code} for {tier} {threshold}" for code, tier, threshold in book.stricter)
+    console.print(f"what if: {changes}")
+    places = ("--extract", str(service.folder / "extract"), "--output", str(output))
+    arguments = ("whatif", str(file), "--against", "log", *chosen, *places)
+    done = subprocess.run([*_COMMAND, *arguments], env=service.environment, check=False)
+    _check(done.returncode == 0, f"channel-gate whatif ended with {done.returncode}")
+    report: Any = json.loads(output.read_bytes())
+    _check(report["decisions"] == decided, f"{report['decisions']} of {decided} decisions were decided again")
+    order = ("accept", "escalate", "reject")
+    milder = [each for each in report["totals"] if order.index(each["after"]) < order.index(each["before"])]
+    _check(not milder, f"a stricter draft made outcomes milder: {milder}")
 
 
 def _arrange(book: Book, service: Service) -> int:
