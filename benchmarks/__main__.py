@@ -23,9 +23,9 @@ def main() -> None:
         one.add_argument("--seconds", type=float, default=usual.seconds, help="of each server in each round")
         one.add_argument("--connections", type=int, default=usual.connections)
     shadow = kinds.add_parser("shadow", help="what a challenger beside the active policy costs the answers")
-    for name, kind, default in (("rounds", int, 6), ("seconds", float, 8.0), ("connections", int, 16)):
+    for name, kind, default in (("rounds", int, 30), ("seconds", float, 4.0), ("connections", int, 8)):
         shadow.add_argument(f"--{name}", type=kind, default=default)
-    shadow.add_argument("--think", type=float, default=0.05, help="mean pause of a connection, in seconds")
+    shadow.add_argument("--think", type=float, default=0.04, help="mean pause of a connection, in seconds")
     rollout.add_argument("--publishes", type=int, default=40)
     rollout.add_argument("--lost", type=int, default=8, help="notifications to lose")
     arguments = parser.parse_args()

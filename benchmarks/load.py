@@ -11,7 +11,7 @@ import json
 import random
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import count
 from time import perf_counter
 
@@ -29,7 +29,7 @@ class LoadPlan:
     """What to send. `think_seconds` is the mean of the exponential pause between an answer and the next request.
 
     `server_pid` is the process whose CPU time is read at both ends of the measured time; `run` makes application ids
-    unique over runs.
+    unique over runs. With `keep_latencies` the result holds each answer's, so that runs can be put together.
     """
 
     port: int
@@ -40,6 +40,7 @@ class LoadPlan:
     warm_up_seconds: float
     seconds: float
     think_seconds: float = 0.0
+    keep_latencies: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,7 @@ class LoadResult:
     cpu_us: float
     load_busy: float
     """The share of a core that the generator itself used; near 1 it is the generator that limits."""
+    latencies_ms: list[float] = field(default_factory=list)
 
 
 def run_load(plan: LoadPlan, cores: frozenset[int]) -> LoadResult:
@@ -184,6 +186,7 @@ async def _run(plan: LoadPlan) -> LoadResult:
         p99_ms=latencies[len(latencies) * 99 // 100] * 1e3,
         cpu_us=server_seconds / len(latencies) * 1e6,
         load_busy=own_seconds / seconds,
+        latencies_ms=[round(each * 1e3, 4) for each in latencies] if plan.keep_latencies else [],
     )
 
 

@@ -7,82 +7,102 @@ The challenger is set and cleared over HTTP between the measurements. With `hung
 from __future__ import annotations
 
 import json
-import statistics
+import random
 import time
 import urllib.request
-from typing import Any
+from itertools import chain, count
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
 
 from app.policies.defaults import default_policy
 from benchmarks.ground import Cores, Ground, ServerProcess, ground, server_process
-from benchmarks.load import LoadPlan, LoadResult, run_load
+from benchmarks.load import LoadPlan, run_load
 
-_WARM_UP_SECONDS = 2.0
+_WARM_UP_SECONDS = 1.0
 _SERVERS = {
     "sound": ("-c", "from app.cli import main; main()", "serve"),
     "hung": ("-m", "tests.shadow.evaluators", "spins"),
 }
+_ARMS = ("without", "without, again", "with")
+_RESAMPLES = 2_000
+
+Rounds: TypeAlias = "dict[str, list[list[float]]]"
+"""Latencies in milliseconds by arm and round."""
 
 
 def measure_shadow(*, rounds: int, seconds: float, connections: int, think_seconds: float, console: Console) -> None:
-    """Print p50 and p99 with and without a challenger, and the ratios of neighbouring measurements."""
-    cores = Cores.available()
+    """Print p50 and p99 over all rounds, and their ratio to those without a challenger with a 95 % interval.
+
+    The second arm is like the first: its ratio shows what this machine makes of no difference at all.
+    """
     table = Table(title=f"{connections} connections, {think_seconds * 1e3:g} ms between requests, {rounds} rounds")
-    for column in (
-        "challenger",
-        "",
-        "p50 ms",
-        "p99 ms",
-        "decisions/s",
-        "p50 ratio",
-        "p99 ratio, median (middle half; range)",
-    ):
+    for column in ("challenger", "arm", "answers", "p50 ms", "p99 ms", "p50 ratio", "p99 ratio (95 %)"):
         table.add_column(column)
-    run = 1
-    with ground(cores) as place:
+    with ground(Cores.available()) as place:
         for kind, arguments in _SERVERS.items():
-            # The system places the challenger's process; the service may use what it would have.
+            # The system places the challenger's process: it may take what the service could have used.
             with server_process(f"shadow-{kind}", arguments, place, cores=frozenset()) as server:
-                results: dict[bool, list[LoadResult]] = {True: [], False: []}
-                for number in range(rounds):
-                    for shadowed in (False, True) if number % 2 else (True, False):
-                        _set(place, server, shadowed=shadowed)
-                        plan = LoadPlan(
-                            port=server.port,
-                            key=place.keys["origination"],
-                            server_pid=server.pid,
-                            run=run,
-                            connections=connections,
-                            warm_up_seconds=_WARM_UP_SECONDS,
-                            seconds=seconds,
-                            think_seconds=think_seconds,
-                        )
-                        run += 1
-                        results[shadowed].append(run_load(plan, frozenset()))
-                _add_rows(table, kind, results)
+                measured = _measured(place, server, rounds, seconds, connections, think_seconds)
+                _add_rows(table, kind, measured)
                 console.print(f"{kind}: {_counted(place, server)}")
     console.print(table)
 
 
-def _add_rows(table: Table, kind: str, results: dict[bool, list[LoadResult]]) -> None:
-    pairs = list(zip(results[True], results[False], strict=True))
-    middle = statistics.median(with_.p50_ms / without.p50_ms for with_, without in pairs)
-    ratios = sorted(with_.p99_ms / without.p99_ms for with_, without in pairs)
-    low, median, high = statistics.quantiles(ratios, n=4)
-    spread = f"{median:.3f} ({low:.3f} to {high:.3f}; {ratios[0]:.3f} to {ratios[-1]:.3f})"
-    for shadowed, p50, p99 in ((False, "", ""), (True, f"{middle:.3f}", spread)):
-        some = results[shadowed]
+def _measured(
+    place: Ground, server: ServerProcess, rounds: int, seconds: float, connections: int, think_seconds: float
+) -> Rounds:
+    """All arms in each round, beginning with another one each time."""
+    found: Rounds = {arm: [] for arm in _ARMS}
+    for number in range(rounds):
+        turn = number % len(_ARMS)
+        for arm in (*_ARMS[turn:], *_ARMS[:turn]):
+            _set(place, server, shadowed=arm == "with")
+            plan = LoadPlan(
+                port=server.port,
+                key=place.keys["origination"],
+                server_pid=server.pid,
+                run=next(_RUNS),
+                connections=connections,
+                warm_up_seconds=_WARM_UP_SECONDS,
+                seconds=seconds,
+                think_seconds=think_seconds,
+                keep_latencies=True,
+            )
+            found[arm].append(run_load(plan, frozenset()).latencies_ms)
+    return found
+
+
+_RUNS = count(1)
+
+
+def _add_rows(table: Table, kind: str, measured: Rounds) -> None:
+    base = measured[_ARMS[0]]
+    for arm in _ARMS:
+        pooled = list(chain.from_iterable(measured[arm]))
+        ratios = ("", "") if arm == _ARMS[0] else (_ratio(measured[arm], base, 0.5), _ratio(measured[arm], base, 0.99))
+        name = kind if arm == _ARMS[0] else ""
         table.add_row(
-            kind if not shadowed else "",
-            "with" if shadowed else "without",
-            f"{statistics.median(each.p50_ms for each in some):.2f}",
-            f"{statistics.median(each.p99_ms for each in some):.2f}",
-            f"{statistics.median(each.per_second for each in some):.0f}",
-            p50,
-            p99,
+            name, arm, str(len(pooled)), f"{_quantile(pooled, 0.5):.2f}", f"{_quantile(pooled, 0.99):.2f}", *ratios
         )
+
+
+def _ratio(some: list[list[float]], base: list[list[float]], share: float) -> str:
+    """The ratio of quantiles over all rounds, and where it lies when whole rounds are drawn again and again."""
+    draw = random.Random(0)
+
+    def ratio(numbers: list[int]) -> float:
+        above, below = (list(chain.from_iterable(arm[n] for n in numbers)) for arm in (some, base))
+        return _quantile(above, share) / _quantile(below, share)
+
+    drawn = sorted(ratio(draw.choices(range(len(base)), k=len(base))) for _ in range(_RESAMPLES))
+    low, high = (drawn[int(_RESAMPLES * each)] for each in (0.025, 0.975))
+    return f"{ratio(list(range(len(base)))):.3f} ({low:.3f} to {high:.3f})"
+
+
+def _quantile(values: list[float], share: float) -> float:
+    return sorted(values)[int(len(values) * share)]
 
 
 def _challenger() -> dict[str, Any]:
