@@ -17,49 +17,11 @@ from time import monotonic
 import asyncpg
 import structlog
 
+from app.journal.call import FLUSH_SQL, flush_arguments
 from app.journal.entry import DecisionKey, FlushResult, FlushStatus, JournalEntry, JournalUnavailableError
 from app.observability import metrics
 
-COLUMN_TYPES = {
-    "originator_id": "int",
-    "application_id": "text",
-    "revision": "int2",
-    "fingerprint": "bytea",
-    "decision_id": "uuid",
-    "decided_at": "timestamptz",
-    "retention_class": "text",
-    "policy_version": "int",
-    "engine": "text",
-    "channel_id": "int",
-    "channel_revision": "int8",
-    "channel_code": "text",
-    "sub_id": "text",
-    "product": "text",
-    "jurisdiction": "text",
-    "tier": "text",
-    "outcome": "text",
-    "next_action": "text",
-    "amount": "int8",
-    "currency": "text",
-    "term_months": "int2",
-    "ceiling_amount": "int8",
-    "offered_amount": "int8",
-    "reason_codes": "text",
-    "applicant_ref": "text",
-    "content_digest": "bytea",
-    "input": "bytea",
-    "record": "bytea",
-    "response": "bytea",
-}
-"""The arrays that `gate.journal_flush` takes: the fields of an entry, in order, with their types."""
-_SETTLEMENT_TYPES = ("int", "text", "int", "int8", "int8")
-_PARAMETERS = ", ".join(
-    f"${n}::{kind}[]" for n, kind in enumerate((*COLUMN_TYPES.values(), *_SETTLEMENT_TYPES), start=1)
-)
-FLUSH_SQL = f"SELECT row_number, status, response FROM gate.journal_flush({_PARAMETERS})"  # noqa: S608 - types only
-_NOBODY_AND_NOTHING: tuple[list[object], ...] = ([], [], [], [], [])
-"""The arrays of persons and budgets."""
-
+_WRITTEN = FlushStatus.WRITTEN
 _LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 """What a call on a lost connection ends with. The internal error: the server said goodbye while nothing was asked."""
 _RETRIED = frozenset({"40P01", "40001", "55P03"})
@@ -221,15 +183,16 @@ class JournalWriter:
                 self._give_up(batch, "timeout" if isinstance(error, TimeoutError) else "connection", error)
                 return
             for number, status, response in rows:
-                pending = batch[number - 1]
-                bytes_now = pending.entry.response if status == FlushStatus.WRITTEN else response
-                pending.settle(FlushResult(FlushStatus(status), bytes_now))
+                batch[number - 1].settle(FlushResult(FlushStatus(status), response))
+            for pending in batch:
+                pending.settle(FlushResult(_WRITTEN, pending.entry.response))  # where the log said nothing else
             return
 
     async def _flush(self, entries: Sequence[JournalEntry]) -> list[tuple[int, str, bytes | None]]:
+        """What became of the rows that were not simply written, by position from 1."""
         assert self._statement is not None
         started = monotonic()
-        call = asyncio.ensure_future(self._statement.fetch(*zip(*entries, strict=True), *_NOBODY_AND_NOTHING))
+        call = asyncio.ensure_future(self._statement.fetch(*flush_arguments(entries)))
         done, _ = await asyncio.wait({call}, timeout=self._deadline_seconds)
         metrics.record_flush(rows=len(entries), seconds=monotonic() - started)
         if not done:

@@ -12,7 +12,7 @@ import pytest
 
 from app.db.engine import connect
 from app.journal.entry import FlushStatus, JournalEntry, JournalUnavailableError
-from app.journal.writer import COLUMN_TYPES, JournalWriter
+from app.journal.writer import JournalWriter
 from tests.support.cluster import Database, eventually
 from tests.support.entries import Ground, ground
 
@@ -64,8 +64,27 @@ async def _stored(owner: asyncpg.Connection) -> int:
     return count
 
 
-def test_the_columns_are_the_fields_of_an_entry_in_their_order() -> None:
-    assert tuple(COLUMN_TYPES) == JournalEntry._fields
+async def test_every_field_of_an_entry_arrives_in_its_column(
+    make_writer: MakeWriter, stand: Ground, owner: asyncpg.Connection
+) -> None:
+    writer = await make_writer()
+    entry = stand.entry(
+        "A-1",
+        sub_id="click 77",
+        offered_amount=1,
+        applicant_ref="p-1",
+        reason_codes="IN03,BU06",
+        outcome="escalate",
+        next_action="review",
+        content_digest=bytes(range(32)),
+        input=b"",
+        record=b"\x00\xff",
+    )
+    assert (await writer.append(entry)).status is FlushStatus.WRITTEN
+    row = dict(await owner.fetchrow("SELECT * FROM gate.decisions")) | {"channel_revision": entry.channel_revision}
+    assert row.pop("erased_at") is None
+    wanted = entry._asdict() | {"reason_codes": ["IN03", "BU06"]}
+    assert row | {"decision_id": str(row["decision_id"])} == wanted | {"decision_id": str(entry.decision_id)}
 
 
 async def test_a_decision_is_stored_with_its_bytes(

@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.changes import Change
 from app.db.engine import make_engine
+from app.journal.call import FLUSH_SQL, flush_arguments
 from app.journal.digest import digest_days
 from app.journal.entry import JournalEntry
-from app.journal.writer import FLUSH_SQL
 from app.retention.retain import Periods
 from tests.support.cluster import Database
 
@@ -109,9 +109,9 @@ class DecisionLog:
 
     async def flush(self, *entries: JournalEntry) -> list[tuple[str, bytes | None]]:
         """Write entries as a worker does; (status, response) of each."""
-        columns = zip(*entries, strict=True)
-        rows = await self._serving.fetch(FLUSH_SQL, *columns, [], [], [], [], [])
-        return [(row["status"], row["response"]) for row in sorted(rows, key=lambda row: row["row_number"])]
+        rows = await self._serving.fetch(FLUSH_SQL, *flush_arguments(entries))
+        other = {row["row_number"]: (row["status"], row["response"]) for row in rows}
+        return [other.get(number, ("written", None)) for number in range(1, len(entries) + 1)]
 
     async def decide(self, decided_at: datetime, **changes: Any) -> JournalEntry:
         """Write one decision."""
