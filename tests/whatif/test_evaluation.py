@@ -24,7 +24,7 @@ from app.whatif.columns import Refusal
 from app.whatif.evaluation import ACTIONS, OUTCOMES, Evaluation, evaluate
 from app.whatif.packing import Context, Packer
 from app.whatif.per_row import answer_of, check_rows, is_refused
-from app.whatif.standing import standing_under
+from app.whatif.standing import assigned_tier, standing_under
 from tests.domain.test_properties import payloads as default_payloads
 from tests.whatif.strategies import AT, facts, policies, requests, standings
 
@@ -90,7 +90,7 @@ def agree(policy: CompiledPolicy, rows: list[Row], attributes: tuple[str, ...]) 
         assert columns(evaluation, number) == expected
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(policies(), st.data())
 def test_any_policy_decides_any_application_alike_in_rows_and_in_columns(
     policy: CompiledPolicy, data: st.DataObject
@@ -119,3 +119,14 @@ def test_the_example_policies_decide_alike_in_rows_and_in_columns(name: str, dat
     policy = example(name)
     rows = data.draw(rows_of(requests(policy)))
     agree(policy, rows, (*policy.attributes, "p", "q", "r", "s"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(policies(), standings())
+def test_a_record_tells_the_tier_that_gives_its_standing_again(
+    policy: CompiledPolicy, stood: tuple[ChannelState, bool, str | None]
+) -> None:
+    state, served, assigned = stood
+    recorded = standing_under(policy, channel_code="web", state=state, served=served, assigned=assigned)
+    found = assigned_tier(policy, recorded)
+    assert standing_under(policy, channel_code="web", state=state, served=served, assigned=found) == recorded
