@@ -67,7 +67,7 @@ async def test_oversized_chunked_body_is_refused_and_the_connection_closed(gate_
             b"POST " + path + b" HTTP/1.1\r\nHost: gate\r\nContent-Type: application/json\r\n"
             b"Authorization: " + key.encode() + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
-        for _ in range(70):
+        for _ in range(65):  # the last one passes the limit: an unread rest would reset the connection
             writer.write(b"400\r\n" + b" " * 0x400 + b"\r\n")
         await writer.drain()
         answer = await asyncio.wait_for(reader.read(), timeout=10)
