@@ -1,0 +1,20 @@
+"""Governance: persons and what they sign, drafts of policies, break-glass, change requests, and their clock."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from app.db.sql_files import run_sql_files
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run_sql_files(op.get_bind(), revision)
+
+
+def downgrade() -> None:
+    run_sql_files(op.get_bind(), revision, "down")
