@@ -1,0 +1,329 @@
+"""Approving one's own draft by every route, as the two logins of the service. Nothing here runs as a superuser.
+
+The attacker holds both logins and the author's secret, sees every signature that passes, and has no approver's secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.domain.signing import Statement, prove
+from app.governance.drafts import Draft
+from tests.governance.people import APPROVER, AUTHOR, People, approve, in_review
+from tests.support.cluster import Database
+
+DENIED = asyncpg.InsufficientPrivilegeError
+APPROVE = "SELECT * FROM gate.draft_approve($1, $2, $3, NULL, '{}', 'x', $4, 'attacker', NULL)"
+
+both_logins = pytest.mark.parametrize("login", ["serving", "governance"])
+
+
+@pytest.fixture
+async def draft(governance: AsyncEngine, people: People) -> Draft:
+    return await in_review(governance, people)
+
+
+@pytest.fixture
+async def attacker(database: Database, draft: Draft) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database.governance)
+    yield connection
+    await connection.close()
+    check = await asyncpg.connect(database.owner)
+    try:
+        assert await check.fetchval("SELECT policy_version FROM gate.state") == 1, "the attack changed the policy"
+    finally:
+        await check.close()
+
+
+@both_logins
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE gate.policy_drafts SET state = 'approved', approved_by = 'ben'",
+        "UPDATE gate.policy_drafts SET document = '{}'",
+        "INSERT INTO gate.signatures (person_id, act, subject, message, proof_hash) VALUES ('ben','a','x','x','x')",
+        "UPDATE gate.persons SET roles = ARRAY['policy-approver'] WHERE person_id = 'ada'",
+        "INSERT INTO gate.persons (person_id, name, roles) VALUES ('eve', 'eve', ARRAY['policy-approver'])",
+        "UPDATE gate.person_secrets SET stored_key = sha256('x')",
+        "UPDATE gate.governance SET single_person = true",
+        "UPDATE gate.change_kinds SET carried_out_by = 'policy_put_active'",
+        "INSERT INTO gate.policy_activations (version, activated_at, activated_by, revision) VALUES (1, now(), 'x', 1)",
+        "UPDATE gate.state SET policy_version = 9",
+        "SELECT setval('gate.person_failures_1', 0)",
+    ],
+)
+async def test_no_table_is_written_directly(database: Database, draft: Draft, login: str, statement: str) -> None:
+    connection = await asyncpg.connect(getattr(database, login))
+    try:
+        with pytest.raises(DENIED):
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@both_logins
+async def test_no_login_reads_a_secret(database: Database, draft: Draft, login: str) -> None:
+    connection = await asyncpg.connect(getattr(database, login))
+    try:
+        for statement in (
+            "SELECT * FROM gate.person_secrets",
+            "SELECT stored_key FROM gate.person_secrets",
+            "COPY gate.person_secrets TO STDOUT",
+            "SELECT last_value FROM gate.person_failures_1",
+        ):
+            with pytest.raises(DENIED):
+                await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@both_logins
+@pytest.mark.parametrize(
+    "call",
+    [
+        "gate.policy_put_active('n', '{}', sha256('{}'), NULL, 'x', 'x', NULL)",
+        "gate.policy_make_active('n', '{}', sha256('{}'), NULL, 'x', 'x', NULL)",
+        "gate.draft_activate(1, 'x', NULL)",
+        "gate.channel_state_put('x', 'active', NULL, 'x', 'x', NULL)",
+        "gate.tier_put('x', NULL, NULL, 'prime', now(), NULL, 'manual', 'x', 'x', NULL)",
+        "gate.channel_put('c', 'c', 'online', 'active', 'o', NULL, '{}', now(), NULL, 'x', 'x', NULL)",
+        "gate.apply_tier('x', '{}', 'x', 1, 'x', NULL)",
+        "gate.apply_channel_state('x', '{}', 'x', 1, 'x', NULL)",
+        "gate.tier_override_end(1, 'x')",
+        "gate.require_signature('ben', '{}', 'approve', 'x', 'x', '', NULL, NULL, NULL, '')",
+        "gate.person_add('eve', 'eve', ARRAY['policy-approver'], sha256('x'), 'x', NULL)",
+        "gate.person_rotate('ben', sha256('x'), 'x', NULL)",
+        "gate.person_amend('ada', ARRAY['policy-approver'], NULL, 'x', 'x', NULL)",
+        "gate.person_unlock('ben', 'x', 'x', NULL)",
+        "gate.governance_set(true, false, 'x', 'x', NULL)",
+    ],
+)
+async def test_what_does_the_work_cannot_be_called(database: Database, draft: Draft, login: str, call: str) -> None:
+    connection = await asyncpg.connect(getattr(database, login))
+    try:
+        with pytest.raises(DENIED):
+            await connection.execute(f"SELECT {call}")
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("function", ["draft_submit", "draft_approve", "break_glass_open", "change_approve"])
+async def test_serving_signs_nothing(database: Database, draft: Draft, function: str) -> None:
+    connection = await asyncpg.connect(database.serving)
+    try:
+        allowed = await connection.fetch(
+            "SELECT has_function_privilege(oid, 'EXECUTE') FROM pg_proc"
+            " WHERE pronamespace = 'gate'::regnamespace AND proname = $1",
+            function,
+        )
+    finally:
+        await connection.close()
+    assert [row[0] for row in allowed] == [False]
+
+
+async def test_the_authors_own_signature_approves_under_nobodys_name(
+    attacker: asyncpg.Connection, draft: Draft, people: People
+) -> None:
+    proof = people.sign_approval(draft, AUTHOR).proof
+    for person_id in (AUTHOR, APPROVER, "nobody", ""):
+        with pytest.raises(asyncpg.PostgresError, match=r"does not approve|not that of a person"):
+            await attacker.execute(APPROVE, draft.draft_id, person_id, draft.digest, proof)
+
+
+async def test_a_hash_of_the_secret_or_what_is_stored_of_it_is_no_proof(
+    attacker: asyncpg.Connection, database: Database, draft: Draft
+) -> None:
+    owner = await asyncpg.connect(database.owner)
+    try:
+        key = bytes(await owner.fetchval("SELECT stored_key FROM gate.person_secrets WHERE person_id = $1", APPROVER))
+        used = bytes(await owner.fetchval("SELECT proof_hash FROM gate.signatures LIMIT 1"))
+    finally:
+        await owner.close()
+    for proof in (key, used, bytes(32)):
+        with pytest.raises(asyncpg.PostgresError, match="not that of a person"):
+            await attacker.execute(APPROVE, draft.draft_id, APPROVER, draft.digest, proof)
+
+
+async def test_an_approval_that_passed_by_fits_no_other_draft(
+    governance: AsyncEngine, database: Database, people: People
+) -> None:
+    """The service saw the approver approve once. It holds that proof for good, and can use it for nothing."""
+    first = await in_review(governance, people, 640)
+    seen = people.sign_approval(first).proof
+    await approve(governance, people, first)
+    second = await in_review(governance, people, 300)
+    connection = await asyncpg.connect(database.governance)
+    try:
+        for draft in (first, second):
+            with pytest.raises(asyncpg.PostgresError):
+                await connection.execute(APPROVE, draft.draft_id, APPROVER, draft.digest, seen)
+        assert await connection.fetchval("SELECT policy_version FROM gate.state") == 2
+    finally:
+        await connection.close()
+
+
+async def test_a_proof_is_taken_once(governance: AsyncEngine, database: Database, people: People) -> None:
+    draft = await in_review(governance, people, 640)
+    connection = await asyncpg.connect(database.governance)
+    try:
+        again = await connection.fetchrow(
+            "SELECT * FROM gate.draft_create($1, $2, $3, NULL, NULL, NULL, NULL, 'x', NULL)",
+            draft.name,
+            draft.text,
+            draft.digest,
+        )
+        proof = people.sign_submission(draft, draft.nonce or "").proof
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await connection.execute(
+                "SELECT gate.draft_submit($1, $2, $3, $4, '{}', $5, 'x', NULL)",
+                again["draft_id"],
+                AUTHOR,
+                draft.nonce,
+                draft.digest,
+                proof,
+            )
+    finally:
+        await connection.close()
+
+
+async def test_an_author_cannot_be_invented(attacker: asyncpg.Connection, draft: Draft, people: People) -> None:
+    """Else the attacker writes in another's name, and approves with a credential that is honestly theirs."""
+    fresh = await attacker.fetchrow(
+        "SELECT * FROM gate.draft_create($1, $2, $3, NULL, NULL, NULL, $4, 'x', NULL)",
+        draft.name,
+        draft.text,
+        draft.digest,
+        APPROVER,
+    )
+    nonce = "invented-author-01"
+    statement = Statement(act="submit", subject="policy", nonce=nonce, digest=draft.digest)
+    for person_id in ("cleo", "nobody"):
+        with pytest.raises(asyncpg.PostgresError, match="not that of a person"):
+            await attacker.execute(
+                "SELECT gate.draft_submit($1, $2, $3, $4, '{}', $5, 'x', NULL)",
+                fresh["draft_id"],
+                person_id,
+                nonce,
+                draft.digest,
+                prove(people.secrets[AUTHOR], statement),
+            )
+
+
+async def test_another_digest_than_the_drafts_is_not_approved(
+    attacker: asyncpg.Connection, draft: Draft, people: People
+) -> None:
+    proof = people.sign_approval(draft).proof
+    with pytest.raises(asyncpg.PostgresError, match="another one"):
+        await attacker.execute(APPROVE, draft.draft_id, APPROVER, bytes(32), proof)
+
+
+async def test_a_submitted_document_is_not_changed_under_the_approver(
+    attacker: asyncpg.Connection, database: Database, draft: Draft
+) -> None:
+    with pytest.raises(asyncpg.PostgresError, match="changes no more"):
+        await attacker.execute(
+            "SELECT gate.draft_amend($1, $2, $3, $4, $5, NULL, NULL, NULL, 'x', NULL)",
+            draft.draft_id,
+            draft.revision,
+            draft.name,
+            draft.text,
+            draft.digest,
+        )
+    owner = await asyncpg.connect(database.owner)
+    try:  # a fault in a function of the owner's would meet the trigger
+        for statement in ("SET document = '{}'", "SET effective_from = now()", "SET state = 'active'"):
+            with pytest.raises(asyncpg.PostgresError):
+                await owner.execute(f"UPDATE gate.policy_drafts {statement}")
+    finally:
+        await owner.close()
+
+
+async def test_names_that_stand_in_the_way_are_not_looked_at(
+    attacker: asyncpg.Connection, draft: Draft, people: People
+) -> None:
+    """Temporary tables, functions of one's own and a search_path, where the session can make them at all."""
+    for statement in (
+        "CREATE TEMP TABLE governance (single_person boolean, report_required boolean)",
+        "CREATE TEMP TABLE person_secrets (person_id text, stored_key bytea, number integer)",
+        "CREATE TEMP TABLE persons (person_id text, roles text[], disabled_at timestamptz)",
+        "CREATE FUNCTION pg_temp.sha256(bytea) RETURNS bytea LANGUAGE sql AS $$ SELECT ''::bytea $$",
+        "CREATE FUNCTION pg_temp.encode(bytea, text) RETURNS text LANGUAGE sql AS $$ SELECT 'x' $$",
+        "SET search_path = pg_temp, pg_catalog, gate",
+    ):
+        try:
+            await attacker.execute(statement)
+        except DENIED:
+            continue
+    forged = people.sign_approval(draft, AUTHOR).proof
+    with pytest.raises(asyncpg.PostgresError, match="not that of a person"):
+        await attacker.execute(APPROVE, draft.draft_id, APPROVER, draft.digest, forged)
+    with pytest.raises(asyncpg.PostgresError, match="one person cannot publish"):
+        await attacker.execute(
+            "SELECT * FROM gate.policy_publish($1, $2, $3, NULL, 'x', 'x', NULL)", draft.name, draft.text, draft.digest
+        )
+
+
+@both_logins
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SET ROLE channel_gate_owner",
+        "SET SESSION AUTHORIZATION channel_gate_owner",
+        "SET session_replication_role = replica",
+        "GRANT channel_gate_owner TO CURRENT_USER",
+        "CREATE FUNCTION gate.sha256(bytea) RETURNS bytea LANGUAGE sql AS $$ SELECT ''::bytea $$",
+        "CREATE OR REPLACE FUNCTION gate.is_single_person() RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+        "CREATE TABLE gate.mine (a int)",
+        "CREATE TRIGGER mine BEFORE UPDATE ON gate.policy_drafts FOR EACH ROW EXECUTE FUNCTION gate.refuse_change()",
+        "ALTER TABLE gate.policy_drafts DISABLE TRIGGER ALL",
+        "ALTER TABLE gate.policy_drafts DROP CONSTRAINT policy_drafts_two_persons",
+        "DROP TRIGGER policy_drafts_go_in_order ON gate.policy_drafts",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE channel_gate_owner GRANT EXECUTE ON FUNCTIONS TO PUBLIC",
+        "CREATE SCHEMA mine",
+    ],
+)
+async def test_no_login_becomes_another_or_changes_the_schema(
+    database: Database, draft: Draft, login: str, statement: str
+) -> None:
+    connection = await asyncpg.connect(getattr(database, login))
+    try:
+        with pytest.raises(asyncpg.PostgresError) as refused:
+            await connection.execute(statement)
+        assert isinstance(refused.value, DENIED)
+    finally:
+        await connection.close()
+
+
+async def test_wrong_proofs_lock_the_person_although_each_is_rolled_back(
+    attacker: asyncpg.Connection, draft: Draft, people: People
+) -> None:
+    for _ in range(10):
+        transaction = attacker.transaction()
+        await transaction.start()
+        with pytest.raises(asyncpg.PostgresError, match="not that of a person"):
+            await attacker.execute(APPROVE, draft.draft_id, APPROVER, draft.digest, bytes(32))
+        await transaction.rollback()
+    with pytest.raises(asyncpg.PostgresError, match="locked"):
+        await attacker.execute(APPROVE, draft.draft_id, APPROVER, draft.digest, people.sign_approval(draft).proof)
+
+
+async def test_a_channel_moves_up_by_no_function_that_one_person_may_call(attacker: asyncpg.Connection) -> None:
+    for call in (
+        "gate.channel_register('c', 'c', 'online', 'active', 'o', NULL, '{}', now(), NULL, 'x', 'x', NULL)",
+        "gate.channel_register('c', 'c', 'online', 'probation', 'o', NULL, '{}', now(), NULL, 'x', 'x', NULL)",
+    ):
+        with pytest.raises(asyncpg.PostgresError, match="proposed"):
+            await attacker.execute(f"SELECT {call}")
+    await attacker.execute(
+        "SELECT gate.channel_register('c', 'c', 'online', 'proposed', 'o', NULL, '{}', now(), NULL, 'x', 'x', NULL)"
+    )
+    with pytest.raises(asyncpg.PostgresError, match="second person"):
+        await attacker.execute("SELECT gate.channel_set_state('c', 'probation', NULL, 'x', 'x', NULL)")
+    with pytest.raises(asyncpg.PostgresError, match="second person"):
+        await attacker.execute(
+            "SELECT gate.tier_assign('c', NULL, NULL, 'prime', now(), NULL, 'initial', 'x', 'x', NULL)"
+        )
