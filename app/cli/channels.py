@@ -25,7 +25,8 @@ _PIPE_WIDTH = 160
 _PRINTABLE_LIMIT = 200
 
 
-def _instant(text: str) -> datetime:
+def moment_of(text: str) -> datetime:
+    """A date or an instant of the command line."""
     try:
         return datetime.combine(date.fromisoformat(text), time(), UTC) if len(text) == 10 else parse_instant(text)
     except ValueError:
@@ -55,9 +56,11 @@ def add(
     agreement: Annotated[str | None, typer.Option(help="Id of the agreement.", parser=_line)] = None,
     service: Annotated[list[str] | None, typer.Option(help="What it does for us; again for more.")] = None,
     valid_from: Annotated[
-        datetime | None, typer.Option(help="First moment of its validity; now, without it.", parser=_instant)
+        datetime | None, typer.Option(help="First moment of its validity; now, without it.", parser=moment_of)
     ] = None,
-    valid_to: Annotated[datetime | None, typer.Option(help="First moment after its validity.", parser=_instant)] = None,
+    valid_to: Annotated[
+        datetime | None, typer.Option(help="First moment after its validity.", parser=moment_of)
+    ] = None,
     reason: Annotated[str | None, typer.Option(help="Why, for the audit log.", parser=_line)] = None,
 ) -> None:
     """Put a channel on the list. It is proposed, and served once it is on probation or active."""
@@ -123,10 +126,10 @@ def tier(
     jurisdiction: Annotated[str | None, typer.Option(help="In this jurisdiction; every one, without it.")] = None,
     at: Annotated[
         datetime | None,
-        typer.Option(help="Ask for this moment, or assign from it on; now, without it.", parser=_instant),
+        typer.Option(help="Ask for this moment, or assign from it on; now, without it.", parser=moment_of),
     ] = None,
     until: Annotated[
-        datetime | None, typer.Option(help="First moment at which the assignment does not hold.", parser=_instant)
+        datetime | None, typer.Option(help="First moment at which the assignment does not hold.", parser=moment_of)
     ] = None,
     cause: Annotated[tiers.Cause, typer.Option(help="Why it gets the tier.")] = tiers.Cause.MANUAL,
     reason: Annotated[str | None, typer.Option(help="Why, for the audit log; needed to assign.", parser=_line)] = None,

@@ -1,4 +1,4 @@
-"""How commands reach the database as the governance login."""
+"""How commands reach the database as the governance login, and as the owner."""
 
 from __future__ import annotations
 
@@ -45,8 +45,23 @@ def governed(
     Raises:
         CommandError: where the database refuses what is asked for.
     """
-    url = read_settings().governance_url()
+    return _run(read_settings().governance_url(), work, isolation_level)
 
+
+def owned(work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+    """Run `work` on a connection of the owner, for what no login of the service may do.
+
+    Raises:
+        CommandError: where the database refuses what is asked for.
+    """
+    return _run(read_settings().owner_url(), work, "AUTOCOMMIT")
+
+
+def _run(
+    url: str,
+    work: Callable[[AsyncConnection], Awaitable[Result]],
+    isolation_level: Literal["AUTOCOMMIT", "REPEATABLE READ"],
+) -> Result:
     async def with_connection() -> Result:
         engine = make_engine(url, pool_size=1, statement_timeout_seconds=0)
         try:

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from app.cli.governance import change_of, default_actor, owned
 from app.db import schema
+from app.governance.persons import set_rules
 from app.settings import read_settings
 
 app = typer.Typer()
@@ -20,7 +22,11 @@ def migrate(
     ] = False,
     timeout: Annotated[float, typer.Option(min=0, help="With --wait: seconds until it gives up.")] = 300,
 ) -> None:
-    """Bring the database's schema to this version, as the owner. Safe to run again and at the same time."""
+    """Bring the database's schema to this version, as the owner. Safe to run again and at the same time.
+
+    With GATE_SINGLE_PERSON_MODE off it ends that mode in the database too. It never begins it again: that takes
+    `channel-gate governance set`.
+    """
     settings = read_settings()
     if wait:
         asyncio.run(schema.wait_until_current(settings.serving_url(), timeout))
@@ -28,3 +34,7 @@ def migrate(
         return
     schema.migrate(settings.owner_url())
     typer.echo(f"the schema is at {schema.head()}")
+    if not settings.single_person_mode:
+        change = change_of(default_actor())
+        owned(lambda link: set_rules(link, single_person=False, reason="GATE_SINGLE_PERSON_MODE is off", change=change))
+        typer.echo("single-person mode is off in the database")

@@ -41,7 +41,7 @@ def validate(file: File) -> None:
 
     Every fault is a line on standard error with its row and column; the exit code is then 1.
     """
-    compiled = _checked_file(file)
+    compiled = checked_file(file)
     policy = compiled.document
     tiers = ", ".join(tier.code for tier in sorted(policy.tiers, key=lambda tier: tier.rank))
     typer.echo(f"{file}: valid; {policy.name} has {len(policy.rules)} rules for the tiers {tiers}")
@@ -98,7 +98,7 @@ def publish_file(
     """Check a policy, store it as the next version and make it the active one."""
     if not read_settings().single_person_mode:
         raise CommandError("GATE_SINGLE_PERSON_MODE is off, so one person cannot publish")
-    compiled = _checked_file(file)
+    compiled = checked_file(file)
 
     async def work(connection: AsyncConnection) -> tuple[Published, Rollout]:
         published = await publish(
@@ -151,7 +151,7 @@ def compiled_reference(reference: str) -> CompiledPolicy:
         tell_faults(f"version {version}", error)
 
 
-def _checked_file(file: Path) -> CompiledPolicy:
+def checked_file(file: Path) -> CompiledPolicy:
     """The policy of a file, which decides its own cases as they say."""
     compiled = compiled_file(file)
     problems = check_cases(compiled)

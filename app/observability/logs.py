@@ -26,6 +26,7 @@ ALLOWED_FIELDS: Final = frozenset(
         *("policy_version", "snapshot_revision", "schema_revision", "engine_version", "version"),
         *("partition", "retention_class", "month", "day", "digest"),
         *("host", "port", "workers", "setting", "dropped_fields"),
+        *("activated", "lapsed", "reverted", "overrides_ended", "failed"),
     }
 )
 """The only fields of a log line. None of them is ever filled from an application's attributes."""

@@ -133,6 +133,9 @@ CHANNELS_EXPIRING = _gauge(
     "gate_channels_expiring", "Served channels whose agreement ends within so many days.", "livemax", ("within_days",)
 )
 PARTITIONS_AHEAD = LateGauge("gate_partitions_ahead_months", "Whole months of the log laid out ahead.", "livemin")
+BREAK_GLASS_ACTIVE = _gauge(
+    "gate_break_glass_active", "Changes of policy that one person made and no second one has confirmed.", "livemax"
+)
 BUILD_INFO = _gauge("gate_build_info", "1, with the version of the service.", "livemax", ("version",))
 
 CHANNEL_LABELS = BoundedLabel(CHANNEL_LABEL_LIMIT)

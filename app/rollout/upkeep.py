@@ -1,9 +1,10 @@
-"""What has to be looked after while the service runs: partitions laid out ahead, and figures that change by the day."""
+"""What has to be looked after while the service runs: partitions laid out ahead, figures of the day, what falls due."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 import sqlalchemy.exc
 import structlog
@@ -14,6 +15,9 @@ from app.channels.expiry import count_expiring
 from app.observability import metrics
 
 _PERIOD_SECONDS = 600.0
+_TICK_SECONDS = 2.0
+"""How late a scheduled policy, the end of a break-glass or of an override may be, on top of what it takes."""
+_TICK = text("SELECT * FROM gate.governance_tick()")
 _BUSIEST = """
     SELECT c.code FROM gate.channel_days d JOIN gate.channels c USING (channel_id)
     WHERE d.day >= current_date - 30 GROUP BY c.code ORDER BY sum(d.decisions) DESC, c.code LIMIT :limit
@@ -28,26 +32,21 @@ class Upkeep:
     def __init__(self, engine: AsyncEngine, *, partitions_ahead_months: int) -> None:
         self._engine = engine
         self._partitions_ahead_months = partitions_ahead_months
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
 
     async def start(self) -> None:
         """Begin; returns at once."""
-        self._task = asyncio.create_task(self._run(), name="upkeep")
+        self._tasks = (
+            asyncio.create_task(_repeat(self.round, _PERIOD_SECONDS, "round"), name="upkeep"),
+            asyncio.create_task(_repeat(self.tick, _TICK_SECONDS, "governance clock"), name="governance clock"),
+        )
 
     async def stop(self) -> None:
         """Stop."""
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self.round()
-            except (OSError, TimeoutError, sqlalchemy.exc.SQLAlchemyError) as error:
-                _log.warning("upkeep_failed", exc_info=error)
-            await asyncio.sleep(_PERIOD_SECONDS)
+                await task
 
     async def round(self) -> None:
         """Lay out partitions, and report how far ahead they reach, which channels expire and which are the busiest.
@@ -65,3 +64,32 @@ class Upkeep:
             busiest = await connection.execute(text(_BUSIEST), {"limit": metrics.CHANNEL_LABEL_LIMIT})
             metrics.CHANNEL_LABELS.reserve(busiest.scalars())
             metrics.record_channels_expiring(await count_expiring(connection))
+
+    async def tick(self) -> None:
+        """Do what has fallen due: activate what was scheduled, undo what nobody confirmed, end overrides.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, OSError: where the database is away; the next tick tries again.
+        """
+        async with self._engine.begin() as connection:
+            done = (await connection.execute(_TICK)).one()
+        metrics.BREAK_GLASS_ACTIVE.set(done.break_glass_open)
+        if done.activated or done.lapsed or done.reverted or done.overrides_ended:
+            _log.info(
+                "governance_clock",
+                activated=done.activated,
+                lapsed=done.lapsed,
+                reverted=done.reverted,
+                overrides_ended=done.overrides_ended,
+            )
+        if done.failed:
+            _log.warning("governance_clock_refused", failed=done.failed)
+
+
+async def _repeat(work: Callable[[], Awaitable[None]], period_seconds: float, kind: str) -> None:
+    while True:
+        try:
+            await work()
+        except (OSError, TimeoutError, sqlalchemy.exc.SQLAlchemyError) as error:
+            _log.warning("upkeep_failed", kind=kind, exc_info=error)
+        await asyncio.sleep(period_seconds)
