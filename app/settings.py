@@ -120,7 +120,8 @@ class Settings(BaseSettings):
     )
     oidc_roles_claim: str = Field(default="roles", min_length=1, description="Claim of the token that lists the roles.")
     single_person_mode: bool = Field(
-        default=True, description="One person may publish a policy alone. Visible in every answer about policies."
+        default=True,
+        description="One person may publish alone, and answers say so. Off: a draft is made, and `migrate` records it.",
     )
 
     # Telemetry.

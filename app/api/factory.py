@@ -18,13 +18,24 @@ from app.api.measure import MeasureMiddleware
 from app.api.openapi_examples import restore_examples
 from app.api.policy_documents import DOCUMENT_LIMIT_BYTES
 from app.api.problems import problem_schemas
-from app.api.routes import challenger, channels, decide, decisions, health, policies, rollout
+from app.api.routes import (
+    audit,
+    challenger,
+    channels,
+    decide,
+    decisions,
+    drafts,
+    governance,
+    health,
+    policies,
+    rollout,
+)
 from app.api.runtime import Runtime
 from app.api.security_headers import http_middleware
 from app.settings import Settings
 from app.version import VERSION
 
-_RESOURCES = (decide, decisions, channels, challenger, policies, rollout, health)
+_RESOURCES = (decide, decisions, audit, channels, challenger, drafts, policies, governance, rollout, health)
 
 
 class GateApp:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from uuid import UUID
 
+import orjson
 import typer
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.cli.errors import CommandError
 from app.cli.governance import governed
 from app.retention.audit import Anchor, ChainError, export_rows, verify_chain
+from app.screening.bundle import decision_bundle
 
 app = typer.Typer(name="audit", help="Verify and export the log of admin changes.", no_args_is_help=True)
 
@@ -53,6 +56,19 @@ def export(
             sys.stdout.write(line + "\n")
 
     governed(work, "REPEATABLE READ")
+
+
+@app.command("bundle")
+def bundle(decision_id: Annotated[UUID, typer.Argument(help="`decision_id` of the decision.")]) -> None:
+    """Print all about one decision as JSON: input, policy, who approved it, tier, channel, rows of the logs."""
+
+    async def work(connection: AsyncConnection) -> dict[str, Any] | None:
+        return await decision_bundle(connection, decision_id)
+
+    found = governed(work, "REPEATABLE READ")
+    if found is None:
+        raise CommandError("the log has no decision of that id")
+    typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
 
 
 def _anchor(path: Path | None, count: int | None, head: str | None) -> Anchor | None:

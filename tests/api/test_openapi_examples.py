@@ -34,7 +34,13 @@ def fits(schema: dict[str, Any], value: object) -> None:
     Draft202012Validator(whole, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(value)
 
 
+_GOVERNED = ("/v1/policies/drafts", "/v1/policies/rollbacks", "/v1/break-glass", "/v1/change-requests")
+"""What is asked for there rests on what exists, and mostly on a signature: no example of it is good for long."""
+
+
 def _body_examples(schema: dict[str, Any]) -> list[Any]:
+    if "oneOf" in schema:
+        return [example for each in schema["oneOf"] for example in _body_examples(each)]
     if "$ref" in schema:
         schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     examples: list[Any] = schema.get("examples", [])
@@ -66,10 +72,19 @@ def test_every_request_but_a_whole_policy_has_an_example() -> None:
     assert [key for key, body in bodies.items() if body and key not in shown and "PolicyBody" not in str(body)] == []
 
 
+def test_an_example_of_a_governed_request_fits_its_schema() -> None:
+    governed = [(method, path, body) for method, path, _, body in request_examples() if path.startswith(_GOVERNED)]
+    assert len(governed) > 8
+    for method, path, body in governed:
+        (content,) = DOCUMENT["paths"][path][method.lower()]["requestBody"]["content"].values()
+        fits(content["schema"], body)
+
+
+_SENT = [example for example in request_examples() if not example[1].startswith(_GOVERNED)]
+
+
 @pytest.mark.parametrize(
-    ("method", "path", "media_type", "body"),
-    request_examples(),
-    ids=[f"{method} {path}" for method, path, _, _ in request_examples()],
+    ("method", "path", "media_type", "body"), _SENT, ids=[f"{method} {path}" for method, path, _, _ in _SENT]
 )
 async def test_an_example_of_a_request_is_taken_as_it_is(
     service: OwnService, method: str, path: str, media_type: str, body: Any

@@ -239,14 +239,17 @@ async def test_thresholds_are_hidden_from_origination_and_publishing_takes_an_au
     assert (await admin.post(PATH, json=_changed())).status_code in {200, 202}
 
 
-async def test_where_single_person_mode_is_off_nobody_publishes_alone(start_service: StartService) -> None:
+async def test_where_single_person_mode_is_off_publishing_makes_a_draft(start_service: StartService) -> None:
     service = await start_service(single_person_mode=False)
     admin = await service.client("admin")
-    for refused in (
-        await admin.post(PATH, json=_changed()),
-        await admin.patch(SCORE, json={"value": 640}, headers={"If-Match": '"1"'}),
+    for number, written in enumerate(
+        (
+            await admin.post(PATH, json=_changed()),
+            await admin.patch(SCORE, json={"value": 640}, headers={"If-Match": '"1"'}),
+        ),
+        start=1,
     ):
-        assert refused.status_code == 409
-        assert "second person" in refused.json()["detail"]
+        assert written.status_code == 201, written.text
+        assert (written.json()["state"], written.headers["location"]) == ("draft", f"{PATH}/drafts/{number}")
     assert (await admin.post(f"{PATH}/validate", json=_changed())).status_code == 200
     assert (await admin.get(PATH)).json()["active_version"] == 1

@@ -41,7 +41,7 @@ _LINES = {
 }
 _SPARED = {
     # A thousand ways to write a policy wrong: for the long run.
-    "include-path-regex": "^/v1/policies(/validate|/lint|/challenger)?$",
+    "include-path-regex": "^/v1/policies(/validate|/lint|/challenger|/drafts(/.draft_id.)?)?$",
     "include-method": ["POST", "PUT"],
     "phases": {"coverage": {"enabled": False}},
 }

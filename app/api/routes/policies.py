@@ -31,8 +31,10 @@ from app.api.preconditions import (
 )
 from app.api.problems import Problem, ProblemType, problem_responses
 from app.api.request_context import request_context
+from app.api.routes import drafts
 from app.api.runtime import Runtime
 from app.api.schemas.challengers import FindingDocument
+from app.api.schemas.governance import DraftDocument
 from app.api.schemas.policies import (
     MAX_VERSION,
     CaseResults,
@@ -54,6 +56,8 @@ from app.domain.cases import check_cases
 from app.domain.compiler import compile_policy
 from app.domain.lint import lint
 from app.domain.policy import differences, with_threshold
+from app.governance.drafts import DraftContent
+from app.governance.persons import read_rules
 from app.identities.principal import Principal, Role
 from app.policies.store import (
     Published,
@@ -67,7 +71,7 @@ from app.policies.store import (
 )
 
 _PATH = "/v1/policies"
-DOCUMENT_PATHS = (_PATH, f"{_PATH}/validate", f"{_PATH}/lint", f"{_PATH}/challenger")
+DOCUMENT_PATHS = (_PATH, f"{_PATH}/validate", f"{_PATH}/lint", f"{_PATH}/challenger", drafts.PATH)
 """Where whole documents come in."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.25
 
@@ -83,6 +87,11 @@ _PUBLISHED: dict[int | str, dict[str, Any]] = {
     202: {
         "description": "Published; `rollout.pending` lists the workers that do not serve it yet.",
         "model": PublishedPolicy,
+        "headers": ETAG_HEADER,
+    },
+    201: {
+        "description": "Where one person cannot publish: a draft, for a second person to approve.",
+        "model": DraftDocument,
         "headers": ETAG_HEADER,
     },
 }
@@ -202,13 +211,19 @@ async def validate_policy(request: Request, _: Reader) -> ValidatedPolicy:
 async def publish_policy(request: Request, query: Annotated[PublishQuery, Query()], caller: Author) -> Response:
     """Checks the whole document, stores it as the next version and makes it the active one.
 
-    If-Match may name the version that it was written from. A document that is active already makes no new version, so
+    Where one person cannot publish, it becomes a draft instead (201). If-Match may name the version that it was written
+    from. A document that is active already makes no new version, so
     a publish whose answer was lost can be repeated.
     """
     gate: Runtime = request.app.state.gate
-    _allow_single_person(gate)
     expected = expected_version(request)
     compiled = await compiled_body(request)
+    if not await _single_person(gate):
+        await _require_active(gate, expected)
+        content = DraftContent.of(compiled, comment=query.comment, effective_from=None)
+        change = change_by(request, caller)
+        async with gate.admin_engine.begin() as connection:
+            return await drafts.stored_draft(connection, content, contributor=caller.person_id, change=change)
     async with gate.admin_engine.begin() as connection:
         published = await publish(
             connection,
@@ -246,13 +261,14 @@ async def change_threshold(
     body: ThresholdChange,
     caller: Author,
 ) -> Response:
-    """Publishes the active policy with this one change. If-Match must name the version that it was made from.
+    """Publishes the active policy with this one change, or makes a draft of it where one person cannot publish.
 
-    The policy's own cases come along unchanged: `cases.failed` tells which of them are decided otherwise now.
+    If-Match must name the version that it was made from. The policy's own cases come along unchanged: `cases.failed`
+    tells which of them are decided otherwise now.
     """
     gate: Runtime = request.app.state.gate
-    _allow_single_person(gate)
     expected = required_version(request)
+    single_person = await _single_person(gate)
     value = list(body.value) if isinstance(body.value, tuple) else body.value
     async with gate.admin_engine.begin() as connection:
         base = await active_policy(connection)
@@ -263,20 +279,29 @@ async def change_threshold(
             raise Problem(ProblemType.NOT_FOUND, "The active policy has no such rule or tier.")
         changed = with_threshold(policy, code, tier, value)
         compiled = await asyncio.to_thread(compile_policy, changed.document())
-        published = await publish(
-            connection, compiled, expected_active=expected, comment=body.comment, change=change_by(request, caller)
-        )
+        change = change_by(request, caller)
+        if not single_person:
+            content = DraftContent.of(compiled, comment=body.comment, effective_from=None)
+            return await drafts.stored_draft(connection, content, contributor=caller.person_id, change=change)
+        published = await publish(connection, compiled, expected_active=expected, comment=body.comment, change=change)
     cases = CaseResults.of(compiled, await asyncio.to_thread(check_cases, compiled))
     return await _published_answer(gate, published, cases, query.wait)
 
 
-def _allow_single_person(gate: Runtime) -> None:
+async def _single_person(gate: Runtime) -> bool:
+    """Whether one person may publish alone: the setting can forbid it, and so can the database."""
     if not gate.settings.single_person_mode:
-        raise Problem(
-            ProblemType.CONFLICT,
-            "Single-person mode is off here, so one person cannot publish: it takes a draft and a second person's "
-            "approval, which this version of the service does not offer yet.",
-        )
+        return False
+    async with gate.read_engine.connect() as connection:
+        return (await read_rules(connection)).single_person
+
+
+async def _require_active(gate: Runtime, expected: int | None) -> None:
+    if expected is None:
+        return
+    async with gate.read_engine.connect() as connection:
+        if (await read_rollout(connection)).policy_version != expected:
+            raise StaleChangeError("another policy version has been published since")
 
 
 def change_by(request: Request, caller: Principal) -> Change:
