@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import statistics
 import time
 import urllib.request
 from itertools import chain, count
@@ -18,7 +19,7 @@ from rich.table import Table
 
 from app.policies.defaults import default_policy
 from benchmarks.ground import Cores, Ground, ServerProcess, ground, server_process
-from benchmarks.load import LoadPlan, run_load
+from benchmarks.load import LoadPlan, LoadResult, run_load
 
 _WARM_UP_SECONDS = 1.0
 _SERVERS = {
@@ -28,8 +29,8 @@ _SERVERS = {
 _ARMS = ("without", "without, again", "with")
 _RESAMPLES = 2_000
 
-Rounds: TypeAlias = "dict[str, list[list[float]]]"
-"""Latencies in milliseconds by arm and round."""
+Rounds: TypeAlias = "dict[str, list[LoadResult]]"
+"""What each arm came to in each round."""
 
 
 def measure_shadow(*, rounds: int, seconds: float, connections: int, think_seconds: float, console: Console) -> None:
@@ -38,7 +39,7 @@ def measure_shadow(*, rounds: int, seconds: float, connections: int, think_secon
     The second arm is like the first: its ratio shows what this machine makes of no difference at all.
     """
     table = Table(title=f"{connections} connections, {think_seconds * 1e3:g} ms between requests, {rounds} rounds")
-    for column in ("challenger", "arm", "answers", "p50 ms", "p99 ms", "p50 ratio", "p99 ratio (95 %)"):
+    for column in ("challenger", "arm", "answers", "p50 ms", "p99 ms", "CPU us", "p50 ratio", "p99 ratio (95 %)"):
         table.add_column(column)
     with ground(Cores.available()) as place:
         for kind, arguments in _SERVERS.items():
@@ -70,7 +71,7 @@ def _measured(
                 think_seconds=think_seconds,
                 keep_latencies=True,
             )
-            found[arm].append(run_load(plan, frozenset()).latencies_ms)
+            found[arm].append(run_load(plan, frozenset()))
     return found
 
 
@@ -78,13 +79,18 @@ _RUNS = count(1)
 
 
 def _add_rows(table: Table, kind: str, measured: Rounds) -> None:
-    base = measured[_ARMS[0]]
+    latencies = {arm: [each.latencies_ms for each in results] for arm, results in measured.items()}
+    base = latencies[_ARMS[0]]
     for arm in _ARMS:
-        pooled = list(chain.from_iterable(measured[arm]))
-        ratios = ("", "") if arm == _ARMS[0] else (_ratio(measured[arm], base, 0.5), _ratio(measured[arm], base, 0.99))
-        name = kind if arm == _ARMS[0] else ""
+        pooled = list(chain.from_iterable(latencies[arm]))
         table.add_row(
-            name, arm, str(len(pooled)), f"{_quantile(pooled, 0.5):.2f}", f"{_quantile(pooled, 0.99):.2f}", *ratios
+            kind if arm == _ARMS[0] else "",
+            arm,
+            str(len(pooled)),
+            f"{_quantile(pooled, 0.5):.2f}",
+            f"{_quantile(pooled, 0.99):.2f}",
+            f"{statistics.median(each.cpu_us for each in measured[arm]):.0f}",
+            *(("", "") if arm == _ARMS[0] else (_ratio(latencies[arm], base, share) for share in (0.5, 0.99))),
         )
 
 
