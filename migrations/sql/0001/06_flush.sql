@@ -16,7 +16,9 @@ CREATE FUNCTION gate.journal_flush(
     p_person_row integer[], p_person_ref text[],
     p_budget_row integer[], p_budget_id bigint[], p_budget_units bigint[]
 ) RETURNS TABLE (row_number integer, status text, response bytea)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_rows record;
