@@ -10,7 +10,7 @@ from app.domain.application import LoanApplication, Unknown
 from app.domain.ceiling import Ceiling, debt_ratio_after_loan, find_ceiling, ratio_bps
 from app.domain.channel import Channel, ChannelState, Standing
 from app.domain.compiler import CompiledPolicy, UnknownTierError, probation_tiers
-from app.domain.errors import UnknownChannelError
+from app.domain.errors import ConsentMissingError, UnknownChannelError
 from app.domain.fields import Source, Value
 from app.domain.policy import Effect
 from app.domain.reasons import NextAction, Outcome, Reason, outcome_of, ranked, tier_unknown_reason
@@ -86,9 +86,12 @@ def screen(policy: CompiledPolicy, standing: Standing, application: LoanApplicat
 
     Raises:
         UnknownTierError: where the standing names rules or a ceiling that the policy does not have.
+        ConsentMissingError: where the policy requires consent and it is still to come.
     """
     if at.tzinfo is None:
         raise ValueError("the moment of a decision needs a UTC offset")
+    if policy.consent_required and not consented(application.consent_at, at):
+        raise ConsentMissingError("the policy requires the applicant's consent")
     rules = policy.rules(standing.rules_tier)
     if standing.ceiling_tier not in policy.tiers:
         raise UnknownTierError(f"the policy has no tier {standing.ceiling_tier}")
@@ -129,6 +132,11 @@ def screen(policy: CompiledPolicy, standing: Standing, application: LoanApplicat
         next_action=next_action(outcome, offer),
         counter_offer=offer,
     )
+
+
+def consented(consent_at: datetime | None, at: datetime) -> bool:
+    """Whether consent had been given at that moment: one of the future is none yet."""
+    return consent_at is not None and (consent_at <= at or consent_at - at <= CLOCK_SKEW)
 
 
 def next_action(outcome: Outcome, offer: CounterOffer | None) -> NextAction:

@@ -55,9 +55,10 @@ def evaluate(policy: CompiledPolicy, sample: list[Any]) -> Result:
     )
     try:
         application = read_application(payload, policy)
+        screening = screen(policy, stand(policy, channel, application, at), application, at)
     except (ApplicationError, ConsentMissingError):
         return REFUSED, []
-    decision = settle(screen(policy, stand(policy, channel, application, at), application, at))
+    decision = settle(screening)
     return decision.outcome.value, [reason.code for reason in decision.reasons]
 
 

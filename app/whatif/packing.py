@@ -14,6 +14,7 @@ import pyarrow as pa
 from app.domain.errors import ApplicationProblem
 from app.domain.fields import STANDARD_FIELDS, FieldKind, Value
 from app.domain.intake import read_instant, standard_values
+from app.domain.screening import consented
 from app.whatif.schema import CONTEXT_COLUMNS, arrow_schema, attributes_in
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -80,7 +81,7 @@ class Packer:
         row["decided_at"] = microseconds(context.decided_at)
         row["readable"] = context.readable and payload is not None
         if payload is not None:
-            self._request(payload, row)
+            self._request(payload, row, context.decided_at)
         self._rows.append(row)
 
     def batch(self) -> pa.RecordBatch:
@@ -95,15 +96,18 @@ class Packer:
                 arrays.append(pa.array(values, column.type))
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
-    def _request(self, payload: Mapping[str, Any], row: dict[str, object]) -> None:
+    def _request(self, payload: Mapping[str, Any], row: dict[str, object], decided_at: datetime) -> None:
         problems: list[ApplicationProblem] = []
         values = standard_values(payload, problems)
         bureau = payload.get("bureau") or {}
         pulled_at = read_instant(bureau, "pulled_at", "/bureau/pulled_at", problems)
-        read_instant(payload, "consent_at", "/consent_at", problems)
+        consent_at = read_instant(payload, "consent_at", "/consent_at", problems)
         read_instant(payload, "completed_at", "/completed_at", problems)
         row |= values
-        row["consent"] = payload.get("consent_at") is not None
+        # What is no instant is a fault of form, not of consent.
+        row["consent"] = (
+            payload.get("consent_at") is not None if consent_at is None else consented(consent_at, decided_at)
+        )
         row["currency"] = payload["currency"]
         row[_PULLED_AT] = None if pulled_at is None else microseconds(pulled_at)
         given = payload.get("attributes") or {}

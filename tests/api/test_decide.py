@@ -177,7 +177,8 @@ async def test_a_channel_on_probation_has_the_ceiling_of_the_risk_tier(gate: Ser
 
 async def test_without_consent_nothing_of_the_person_is_kept(gate: Service) -> None:
     reference = "p-7c1f0e5b9d2a4486"
-    for consent in ({"consent_at": None}, {}):
+    in_six_minutes = (datetime.now(UTC) + timedelta(minutes=6)).isoformat()
+    for consent in ({"consent_at": None}, {"consent_at": in_six_minutes}, {}):
         body = application("no-consent", applicant={"applicant_ref": reference}) | consent
         if not consent:
             del body["consent_at"]

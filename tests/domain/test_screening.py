@@ -11,11 +11,11 @@ import pytest
 from app.domain.application import Unknown
 from app.domain.channel import ChannelState, TierAssignment
 from app.domain.compiler import CompiledPolicy, UnknownTierError, compile_policy
-from app.domain.errors import UnknownChannelError
+from app.domain.errors import ConsentMissingError, UnknownChannelError
 from app.domain.intake import read_application
 from app.domain.policy import Effect
 from app.domain.reasons import NextAction, Outcome
-from app.domain.screening import Screening, screen, stand
+from app.domain.screening import CLOCK_SKEW, Screening, screen, stand
 from app.policies.defaults import default_policy
 from tests.domain.builders import AT, application, channel, codes, payload, policy, screened, standing, unknown
 
@@ -111,6 +111,17 @@ def test_a_moment_without_an_offset_decides_nothing() -> None:
         screen(policy(), standing(), application(), AT.replace(tzinfo=None))
 
 
+def test_consent_of_the_future_is_none_yet_but_for_the_skew_of_clocks() -> None:
+    latest = AT + CLOCK_SKEW
+    assert screened(consent_at=latest).outcome is Outcome.ACCEPT
+    with pytest.raises(ConsentMissingError):
+        screened(consent_at=latest + timedelta.resolution)
+    lax = default_policy()
+    lax["consent_required"] = False
+    read = application(consent_at=latest + timedelta.resolution)
+    assert screen(compile_policy(lax), standing(), read, AT).outcome is Outcome.ACCEPT
+
+
 # Derived fields -------------------------------------------------------------------------------------------------------
 
 
@@ -129,7 +140,7 @@ def at(text: str) -> datetime:
     ],
 )
 def test_a_year_of_age_is_completed_on_the_birthday_in_utc(birth_date: str, moment: str, years: int) -> None:
-    read = application(applicant__birth_date=birth_date, applicant__age_years=90)
+    read = application(applicant__birth_date=birth_date, applicant__age_years=90, consent_at=moment)
     screening = screen(policy(), standing(), read, at(moment))
     assert screening.values["applicant.age_years"] == years
     assert ("AP02" in codes(screening)) == (years < 18)

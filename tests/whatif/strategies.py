@@ -24,6 +24,7 @@ from app.domain.fields import (
 )
 from app.domain.policy import Effect, Op
 from app.domain.requirements import permitted
+from app.domain.screening import CLOCK_SKEW
 
 AT: Final = datetime(2026, 3, 1, 12, 0, 0, 5, tzinfo=UTC)
 CAUSES: Final = tuple(cause.value for cause in REPORTABLE_CAUSES)
@@ -278,6 +279,9 @@ def _usually(draw: st.DrawFn, usual: st.SearchStrategy[Any], other: st.SearchStr
     return draw(other) if draw(st.integers(0, 24)) == 17 else draw(usual)
 
 
+_OTHER_CONSENT = (None, AT + CLOCK_SKEW, AT + CLOCK_SKEW + timedelta.resolution, AT.replace(year=2300))
+
+
 @st.composite
 def requests(draw: st.DrawFn, policy: CompiledPolicy) -> dict[str, Any]:
     """A request of the right form that the policy decides more often than not."""
@@ -291,7 +295,7 @@ def requests(draw: st.DrawFn, policy: CompiledPolicy) -> dict[str, Any]:
         "currency": _usually(draw, st.just(policy.currency), st.just("EUR")),
         "amount": draw(st.integers(1_000, 100_000) | st.integers(1_000, MAX_MONEY) | st.integers(1, 2_000)),
         "term_months": _usually(draw, usual_terms, st.integers(1, 480)),
-        "consent_at": _usually(draw, st.just(AT), st.none()),
+        "consent_at": _usually(draw, st.just(AT), st.sampled_from(_OTHER_CONSENT)),
         "all_in_apr_pct": draw(
             st.none() | st.decimals(0, 1_000, places=2).map(str) | st.sampled_from((0, 18.25, 7, "24.5"))
         ),

@@ -56,12 +56,12 @@ def packed(rows: list[Row], attributes: tuple[str, ...]) -> Any:
 def hot_path(policy: CompiledPolicy, row: Row) -> Any:
     """The answer of the hot path on one row, or None where it would refuse it."""
     payload, (state, served, assigned), known = row
+    standing = standing_under(policy, channel_code="web", state=state, served=served, assigned=assigned)
     try:
-        application = read_application(payload, policy)
+        screening = screen(policy, standing, read_application(payload, policy), AT)
     except (ApplicationError, ConsentMissingError):
         return None
-    standing = standing_under(policy, channel_code="web", state=state, served=served, assigned=assigned)
-    decision = settle(screen(policy, standing, application, AT), Facts.from_document(known))
+    decision = settle(screening, Facts.from_document(known))
     offer = decision.counter_offer
     return (
         OUTCOMES.index(decision.outcome),
