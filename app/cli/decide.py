@@ -26,7 +26,7 @@ from app.domain.reasons import Outcome
 from app.policies.defaults import default_policy
 from app.policies.document_text import DocumentTextError, parse_json, parse_yaml
 from app.screening.explanation import CAP_NAMES, money_text
-from app.screening.payload import PAYLOAD
+from app.screening.payload import read_payload
 from app.screening.trial import Trial, try_application
 
 app = typer.Typer()
@@ -88,7 +88,7 @@ def _policy(file: Path | None) -> CompiledPolicy:
 def _payload(file: Path) -> Mapping[str, object]:
     try:
         body = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        return PAYLOAD.validate_json(body)
+        return read_payload(body)
     except OSError as error:
         _refuse(f"{file}: {error.strerror or type(error).__name__}")
     except ValidationError as error:

@@ -62,7 +62,7 @@ def _decimal_text(number: Decimal) -> Json:
     if abs(number.adjusted()) > 40:
         raise TypeError("a number is out of range")
     integral = number.to_integral_value()
-    return int(integral) if integral == number else format(number.normalize(), "f")
+    return int(integral) if integral == number else format(number, "f").rstrip("0")
 
 
 def instant_text(at: datetime) -> str:

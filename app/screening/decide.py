@@ -27,7 +27,7 @@ from app.journal.writer import JournalWriter
 from app.observability import metrics
 from app.rollout.keeper import SnapshotKeeper
 from app.rollout.snapshot import ListedChannel
-from app.screening.payload import PAYLOAD, ApplicationPayload
+from app.screening.payload import ApplicationPayload, read_payload
 from app.screening.request import ReceivedRequest, receive
 
 _MAX_ROUNDS = 8
@@ -214,7 +214,7 @@ class DecisionDesk:
 
 
 def _validate(case: _Case) -> None:
-    case.payload = PAYLOAD.validate_json(case.body)
+    case.payload = read_payload(case.body)
 
 
 def _receive(case: _Case) -> None:

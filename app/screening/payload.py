@@ -6,7 +6,10 @@ Source of the vocabulary: the application payload of the design; what is null is
 
 from __future__ import annotations
 
+import json
+import sys
 from datetime import date
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
@@ -18,9 +21,10 @@ from pydantic import (
     Strict,
     StringConstraints,
     TypeAdapter,
+    ValidationError,
     with_config,
 )
-from pydantic_core import core_schema
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 from typing_extensions import TypedDict
 
 from app.domain.application import MAX_REVISIONS
@@ -65,7 +69,7 @@ Count: TypeAlias = Annotated[int, Field(ge=0, le=1_000_000)]
 Percent: TypeAlias = (
     Annotated[float, Field(ge=0, le=1_000)] | Annotated[str, StringConstraints(pattern=r"^[0-9]{1,4}(\.[0-9]{1,9})?$")]
 )
-"""A number, or decimal text for who will not trust a float; the domain takes both for the decimal that is written."""
+"""A number or decimal text; the domain takes both for the decimal that is written: see `read_payload`."""
 _DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
 Date: TypeAlias = Annotated[date, Strict(False), _Written(_DAY + "$", "must be a date (YYYY-MM-DD)")]
 Instant: TypeAlias = Annotated[AwareDatetime, Strict(False), _Written(_DAY + "[Tt ]", "must be an instant (RFC 3339)")]
@@ -169,4 +173,56 @@ class ApplicationPayload(_Required, total=False):
 
 
 PAYLOAD: TypeAdapter[ApplicationPayload] = TypeAdapter(ApplicationPayload)
-"""Validates the raw body: `PAYLOAD.validate_json(body)`."""
+"""The schema. What comes from outside is read by `read_payload`, what the log holds by `PAYLOAD.validate_json`."""
+
+_RUN = b"0" * (sys.float_info.dig + 1)
+"""A fraction of fewer digits than this is its own shortest decimal form again, once it has been a float."""
+_DIGITS = bytes(ord("0") if byte in b"0123456789." else ord(" ") for byte in range(256))
+
+
+def read_payload(body: bytes) -> ApplicationPayload:
+    """The request in a raw body, every number of it exact.
+
+    A fraction is a float between its text and the domain, which takes the float for its shortest decimal form. Where
+    that is not what is written (24.0000000000000001 would be 24), the request is refused.
+
+    Raises:
+        ValidationError: where the body does not fit the schema, or a number cannot be read exactly.
+    """
+    payload = PAYLOAD.validate_json(body)
+    numbers = [payload.get("all_in_apr_pct"), *(payload.get("attributes") or {}).values()]
+    floats = [number for number in numbers if type(number) is float]
+    # A zero may be what is left of 1e-400; a long run may also be an identifier's. Both are looked at in full.
+    if floats and (0.0 in floats or _RUN in body.translate(_DIGITS)):
+        _refuse_inexact(body)
+    return payload
+
+
+class _Fraction(str):
+    """A fractional number as it is written."""
+
+    @property
+    def survives(self) -> bool:
+        """Whether a float stands for exactly this number."""
+        try:
+            return Decimal(self) == Decimal(repr(float(self)))
+        except InvalidOperation:  # an exponent that no number needs
+            return False
+
+
+def _refuse_inexact(body: bytes) -> None:
+    document = json.loads(body, parse_float=_Fraction)
+    places: dict[tuple[str, ...], object] = {("all_in_apr_pct",): document.get("all_in_apr_pct")}
+    places |= {("attributes", name): value for name, value in (document.get("attributes") or {}).items()}
+    faults = [
+        InitErrorDetails(type=_INEXACT, loc=place, input=None)
+        for place, number in places.items()
+        if isinstance(number, _Fraction) and not number.survives
+    ]
+    if faults:
+        raise ValidationError.from_exception_data("ApplicationPayload", faults, input_type="json")
+
+
+_INEXACT = PydanticCustomError(
+    "gate_inexact", "has more digits than a JSON number keeps: write fewer, or the decimal as text"
+)

@@ -71,6 +71,7 @@ async def test_a_bad_line_gets_its_problem_and_the_others_go_on(gate: Service) -
         line("bad-1", channel_code="nowhere"): "unknown-channel",
         line("bad-2", consent_at=None): "consent-missing",
         line("bad-3", amount=1): "invalid-request",
+        line("bad-4").replace(b'"all_in_apr_pct": 18.5', b'"all_in_apr_pct": 24.0000000000000001'): "invalid-request",
     }
     lines = [each for n, wrong in enumerate(bad) for each in (wrong, line(f"good-{n}"))]
     answers = await send(gate, b"\n".join(lines))

@@ -247,6 +247,15 @@ async def test_what_contradicts_schema_or_policy_is_pointed_at(
     assert await stored_rows(gate.database, "contradiction") == 0
 
 
+async def test_a_number_that_a_float_would_round_is_refused_and_no_retry_of_the_rounded_one(gate: Service) -> None:
+    body = application("long-number", all_in_apr_pct=24.0)
+    assert (await send(gate, body)).status_code == 200
+    text = json.dumps(body).replace("24.0", "24.0000000000000001")
+    answer = await send(gate, text.encode())
+    assert (answer.status_code, slug(answer), pointers(answer)) == (422, "invalid-request", ["/all_in_apr_pct"])
+    assert answer.json()["errors"][0]["detail"].startswith("has more digits than a JSON number keeps")
+
+
 @pytest.mark.parametrize("amount", [100_000, 20_000_000])
 async def test_the_bounds_themselves_are_decided(gate: Service, amount: int) -> None:
     for term_months in (1, 60):

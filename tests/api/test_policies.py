@@ -184,6 +184,15 @@ async def test_a_threshold_that_does_not_compile_is_refused(author: httpx.AsyncC
     assert (await author.get(PATH)).json()["active_version"] == 1
 
 
+async def test_a_threshold_with_more_digits_than_a_float_has_is_refused(author: httpx.AsyncClient) -> None:
+    headers = {"If-Match": '"1"', "Content-Type": "application/json"}
+    path = f"{PATH}/active/rules/DT01/thresholds/general"
+    for text in ("24.0000000000000001", "1e-400", "NaN", "1e999999999999999999999"):
+        refused = await author.patch(path, content=f'{{"value": {text}}}', headers=headers)
+        assert refused.status_code == 422, refused.text
+    assert (await author.get(PATH)).json()["active_version"] == 1
+
+
 async def test_of_concurrent_changes_with_one_tag_exactly_one_is_published(author: httpx.AsyncClient) -> None:
     answers = await asyncio.gather(
         *(author.patch(SCORE, json={"value": 600 + n}, headers={"If-Match": '"1"'}) for n in range(12))

@@ -123,6 +123,8 @@ def test_documents_hold_no_float() -> None:
     assert without_floats({"a": [1.5, 2.0, Decimal("0.10"), date(2026, 1, 15)]}) == {
         "a": ["1.5", 2, "0.1", "2026-01-15"]
     }
+    for long in ("24." + "0" * 35 + "1", "-0.1" + "0" * 30 + "5", "1" * 30 + ".5"):
+        assert without_floats(Decimal(long)) == long
     for strange in (float("nan"), {1, 2}, 1e300):
         with pytest.raises(TypeError):
             without_floats(strange)

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 
 from app.api.auth import require
 from app.api.cursors import number_of, to_cursor
+from app.api.exact_json import ExactRoute
 from app.api.negotiation import preferred_media_type
 from app.api.policy_documents import (
     DOCUMENT_BODY,
@@ -104,7 +105,7 @@ _READ: dict[int | str, dict[str, Any]] = {
     **problem_responses(ProblemType.NOT_FOUND, ProblemType.NOT_ACCEPTABLE),
 }
 
-router = APIRouter(tags=["policies"])
+router = APIRouter(tags=["policies"], route_class=ExactRoute)
 
 
 def document_schemas() -> dict[str, Any]:

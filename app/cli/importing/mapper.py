@@ -39,7 +39,7 @@ from app.cli.importing.mapping import (
     TextColumn,
 )
 from app.domain.money import minor_unit_exponent
-from app.screening.payload import PAYLOAD
+from app.screening.payload import read_payload
 
 Row: TypeAlias = Mapping[str, str | None]
 """The cells of one row by column, as text. None: blank. A column that is not there was not requested."""
@@ -127,7 +127,7 @@ class Mapper:
         except orjson.JSONEncodeError:
             raise RowRefusedError((RowProblem(detail="holds text that is not valid Unicode"),)) from None
         try:
-            PAYLOAD.validate_json(body)
+            read_payload(body)
         except ValidationError as error:
             found = field_errors(error.errors(include_url=False, include_input=False))
             raise RowRefusedError(
