@@ -100,6 +100,8 @@ _MAX_NAME_LENGTH = 64
 NAME_NOT_SHOWN = "(a name that is not repeated here)"
 _PLACES = {"query": "#/query", "path": "#/path", "header": "#/header", "cookie": "#/cookie"}
 _KEY_MARK = "[key]"
+# Some members of an enumeration, as a schema of literals lists them: `<ChannelState.ACTIVE: 'active'>`.
+_MEMBER_OF_ENUM = re.compile(r"<\w+\.\w+: ('[^']*')>")
 # Where a union fails, pydantic names its branches after the place: they are no part of the document.
 _BRANCH = re.compile(r"int|str|float|bool|decimal|none|date|datetime|list|dict|constrained-.*|.*\[.*").fullmatch
 
@@ -154,7 +156,7 @@ def _detail(kind: str, error: Mapping[str, Any]) -> str:
         return str(error["msg"])
     template = _DETAILS.get(kind, _UNLISTED)
     try:
-        return template.format_map(error.get("ctx") or {})
+        return _MEMBER_OF_ENUM.sub(r"\1", template.format_map(error.get("ctx") or {}))
     except KeyError:
         return _UNLISTED
 

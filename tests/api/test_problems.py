@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Iterator
 from datetime import date
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -154,6 +155,27 @@ def openapi_schema() -> dict[str, Any]:
     """The published schema, as one that validates by itself."""
     text = json.dumps(problem_schemas()).replace("#/components/schemas/", "#/$defs/")
     return {"$ref": "#/$defs/Problem", "$defs": json.loads(text)}
+
+
+class Pet(StrEnum):
+    CAT = "cat"
+    DOG = "dog"
+    EMU = "emu"
+
+
+@pytest.mark.parametrize(
+    ("choice", "detail"),
+    [
+        (Literal[Pet.CAT, Pet.EMU], "must be one of 'cat' or 'emu'"),
+        (Literal[Pet.CAT], "must be one of 'cat'"),
+        (Pet, "must be one of 'cat', 'dog' or 'emu'"),
+        (Literal["cat", "emu"], "must be one of 'cat' or 'emu'"),
+    ],
+)
+def test_choices_are_told_as_they_are_sent(choice: Any, detail: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        TypeAdapter(choice).validate_python("dragon")
+    assert [error.detail for error in field_errors(refused.value.errors())] == [detail]
 
 
 def test_slugs_are_unique_and_statuses_are_errors() -> None:
