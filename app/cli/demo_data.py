@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -77,7 +79,7 @@ _WAY: dict[ChannelState, tuple[ChannelState, ...]] = {
 
 async def seed(governance_url: str, *, now: datetime) -> None:
     """Put in what is absent: a policy where none is active, and the channels that are not on the list."""
-    engine = make_engine(governance_url, pool_size=1)
+    engine = make_engine(governance_url, pool_size=1, autocommit=True)
     try:
         await _publish_policy(engine)
         await _register_channels(engine, now)
@@ -111,8 +113,13 @@ def write_application(file: Path, *, now: datetime) -> None:
     _write_private(file, json.dumps(application, indent=2, ensure_ascii=False) + "\n")
 
 
+def write_environment(file: Path, variables: Mapping[str, str]) -> None:
+    """Variables as a shell reads them."""
+    _write_private(file, "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items()))
+
+
 async def _publish_policy(engine: AsyncEngine) -> None:
-    async with engine.begin() as connection:
+    async with engine.connect() as connection:
         if await store.active_policy(connection) is None:
             compiled = compile_policy(default_policy())
             await store.publish(
@@ -122,7 +129,7 @@ async def _publish_policy(engine: AsyncEngine) -> None:
 
 async def _register_channels(engine: AsyncEngine, now: datetime) -> None:
     for wanted in _CHANNELS:
-        async with engine.begin() as connection:
+        async with engine.connect() as connection:
             if await registry.find_channel(connection, wanted.code) is not None:
                 continue
             registration = registry.Registration(

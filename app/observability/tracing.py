@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from app.extras import how_to_install
+
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
@@ -39,7 +41,7 @@ def trace_asgi(app: AsgiApp, *, service_version: str) -> AsgiApp:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.util.http import parse_excluded_urls
     except ImportError as error:
-        raise TracingError("GATE_TRACING needs the extra: pip install 'channel-gate[tracing]'") from error
+        raise TracingError(f"GATE_TRACING needs the extra: {how_to_install('tracing')}") from error
     resource = Resource.create({"service.name": "channel-gate", "service.version": service_version})
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

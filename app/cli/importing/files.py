@@ -23,6 +23,7 @@ from typing import BinaryIO, TypeAlias, cast
 from app.cli.errors import CommandError
 from app.cli.importing.mapper import Row
 from app.cli.importing.mapping import FileOptions
+from app.extras import how_to_install
 
 MAX_CELL_CHARACTERS = 131_072
 _MAX_LINE_BYTES = 1_048_576
@@ -198,7 +199,7 @@ def _parquet(path: Path, opened: ExitStack, options: FileOptions, required: tupl
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise CommandError("Parquet needs the extra: pip install 'channel-gate[parquet]'") from None
+        raise CommandError(f"Parquet needs the extra: {how_to_install('parquet')}") from None
     try:
         file = pq.ParquetFile(opened.enter_context(path.open("rb")))
     except (pa.ArrowException, OSError) as error:
