@@ -151,6 +151,7 @@ ERROR_MAP: Mapping[type[Exception], Callable[[Any], Problem | None]] = MappingPr
         sqlalchemy.exc.DBAPIError: _database,
         sqlalchemy.exc.TimeoutError: _database_away,
         ConnectionError: _database_away,
+        BlockingIOError: _database_away,  # a server that takes no connections any more, on its socket
         TimeoutError: _database_away,
         socket.gaierror: _database_away,
     }

@@ -31,13 +31,25 @@ _START_WAIT_SECONDS = 5.0
 """A worker that accepts connections before it can decide would refuse what its neighbours take."""
 
 
+_STATEMENT_SECONDS = 10.0
+"""How long a read or a change may take, waits for locks included."""
+_KEEPER_SECONDS = 2.0
+
+
 class Runtime:
     """The worker's state; routes reach it as `request.app.state.gate`."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.read_engine: AsyncEngine = make_engine(settings.serving_url(), pool_size=settings.read_pool_size)
-        self.admin_engine: AsyncEngine = make_engine(settings.governance_url(), pool_size=settings.admin_pool_size)
+        self.read_engine: AsyncEngine = make_engine(
+            settings.serving_url(), pool_size=settings.read_pool_size, statement_timeout_seconds=_STATEMENT_SECONDS
+        )
+        self.admin_engine: AsyncEngine = make_engine(
+            settings.governance_url(),
+            pool_size=settings.admin_pool_size,
+            statement_timeout_seconds=_STATEMENT_SECONDS,
+            autocommit=True,
+        )
         self.keeper = SnapshotKeeper(
             self._connect_keeper,
             worker_id=uuid7(),
@@ -111,7 +123,12 @@ class Runtime:
         self.shadow.offer(entry)
 
     async def _connect_keeper(self) -> asyncpg.Connection:
-        return await connect(self.settings.serving_url(), purpose="snapshot", timeout_seconds=2.0)
+        return await connect(
+            self.settings.serving_url(),
+            purpose="snapshot",
+            timeout_seconds=_KEEPER_SECONDS,
+            command_timeout_seconds=_KEEPER_SECONDS,
+        )
 
     async def _connect_writer(self, timeout_seconds: float) -> asyncpg.Connection:
         return await connect(self.settings.serving_url(), purpose="journal", timeout_seconds=timeout_seconds)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.tables import decision_keys, decisions
-from app.journal.entry import DecisionKey
+from app.journal.entry import DecisionKey, JournalUnavailableError
 
 
-async def stored_response(engine: AsyncEngine, key: DecisionKey, fingerprint: bytes) -> bytes | None:
+async def stored_response(
+    engine: AsyncEngine, key: DecisionKey, fingerprint: bytes, deadline_seconds: float
+) -> bytes | None:
     """The stored bytes where the same request was decided before, else None.
 
     Raises:
+        JournalUnavailableError: where the log does not say within the deadline.
         sqlalchemy.exc.SQLAlchemyError, OSError: where the database is away.
     """
     originator_id, application_id, revision = key
@@ -31,5 +36,8 @@ async def stored_response(engine: AsyncEngine, key: DecisionKey, fingerprint: by
             decision_keys.c.fingerprint == fingerprint,
         )
     )
-    async with engine.connect() as connection:
-        return (await connection.execute(query)).scalar_one_or_none()
+    try:
+        async with asyncio.timeout(deadline_seconds), engine.connect() as connection:
+            return (await connection.execute(query)).scalar_one_or_none()
+    except TimeoutError:
+        raise JournalUnavailableError("the decision log did not answer in time") from None

@@ -141,7 +141,9 @@ class DecisionDesk:
             except DomainError:
                 # Today's policy cannot decide it; the retry of a request that was decided gets its answer all the same.
                 key = (originator_id, case.payload["application_id"], case.payload.get("revision", 1))
-                stored = await stored_response(self._read_engine, key, case.request.fingerprint)
+                if not self._writer.available:
+                    raise JournalUnavailableError("the decision log is away") from None
+                stored = await stored_response(self._read_engine, key, case.request.fingerprint, self._deadline_seconds)
                 if stored is None:
                     raise
                 metrics.REPLAYS.inc()
