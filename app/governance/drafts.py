@@ -1,7 +1,7 @@
 """Drafts of policies: draft -> in_review -> approved -> active -> retired, or rejected, or withdrawn.
 
-Each change is one function of the database, in the caller's transaction, as the governance login: it checks who signs,
-moves the state and appends to the audit log, or does nothing at all.
+Each change is one statement that calls the database's functions, as the governance login: it checks who signs, moves
+the state and appends to the audit log, or does nothing at all.
 """
 
 from __future__ import annotations
@@ -136,6 +136,12 @@ _AMEND = text(
 _SUBMIT = text(
     "SELECT * FROM gate.draft_submit(:draft_id, :person_id, :nonce, :digest, :warnings, :proof, :actor, :request_id)"
 )
+_CREATE_SUBMITTED = text(
+    "SELECT submitted.* FROM gate.draft_create(:name, :document, :digest, :repeats_version, :comment, :effective_from,"
+    " :contributor, :actor, :request_id) AS draft,"
+    " LATERAL gate.draft_submit(draft.draft_id, :person_id, :nonce, :digest, :warnings, :proof, :actor, :request_id)"
+    " AS submitted"
+)
 _APPROVE = text(
     "SELECT * FROM gate.draft_approve(:draft_id, :person_id, :digest, :report_digest, :acknowledged, :comment, :proof,"
     " :actor, :request_id)"
@@ -203,6 +209,33 @@ async def submit_draft(
         "proof": signature.proof,
     }
     return await _changed(connection, _SUBMIT, given, change)
+
+
+async def create_submitted_draft(
+    connection: AsyncConnection,
+    content: DraftContent,
+    *,
+    contributor: str | None,
+    signature: Signature,
+    nonce: str,
+    warnings: Iterable[str],
+    change: Change,
+) -> Draft:
+    """Store a draft that is in review already: one statement, so that both happen or neither does.
+
+    Raises:
+        ForbiddenChangeError, InvalidChangeError: as for `create_draft` and `submit_draft`.
+    """
+    given = {
+        **_content(content),
+        "repeats_version": content.repeats_version,
+        "contributor": contributor,
+        "person_id": signature.person_id,
+        "nonce": nonce,
+        "warnings": sorted(set(warnings)),
+        "proof": signature.proof,
+    }
+    return await _changed(connection, _CREATE_SUBMITTED, given, change)
 
 
 async def approve_draft(

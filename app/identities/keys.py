@@ -31,6 +31,7 @@ SELECT k.key_id, k.originator_id, o.code AS originator_code, k.person_id, k.secr
 FROM gate.api_keys k LEFT JOIN gate.originators o USING (originator_id)
 """
 """The rows that `KeyRing.from_rows` reads."""
+_CREATE = "gate.api_key_create($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 
 
 class KeyChangeError(Exception):
@@ -180,27 +181,24 @@ async def issue(
         raise KeyChangeError("a key for origination or outcomes belongs to an originator")
     if rate_limit_per_second is not None and rate_limit_per_second < 1:
         raise KeyChangeError("a rate limit is at least 1 per second")
-    key_id = secrets.token_hex(8)
-    secret = secrets.token_urlsafe(32)
+    issued = _new_key()
+    given = _new_row(
+        issued,
+        label=label,
+        roles=granted,
+        originator_code=originator_code,
+        person_id=person_id,
+        rate_limit_per_second=rate_limit_per_second,
+        expires_at=expires_at,
+        change=change,
+    )
     try:
-        await connection.execute(
-            "SELECT gate.api_key_create($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-            key_id,
-            originator_code,
-            person_id,
-            sha256(secret.encode()).digest(),
-            label,
-            [role.value for role in granted],
-            rate_limit_per_second,
-            expires_at,
-            change.actor,
-            change.request_id,
-        )
+        await connection.execute(f"SELECT {_CREATE}", *given)
     except asyncpg.PostgresError as error:
         if error.sqlstate == "CG404":
             raise UnknownOriginatorError("no originator has this code") from None
         raise
-    return IssuedKey(key_id=key_id, text=f"cgk_{key_id}_{secret}")
+    return issued
 
 
 async def rotate(
@@ -222,23 +220,30 @@ async def rotate(
     """
     if overlap < timedelta(0):
         raise KeyChangeError("an overlap cannot be negative")
-    async with connection.transaction():
-        old = await _record(connection, key_id)
-        if old.state(now) != "valid":
-            raise KeyChangeError(f"the key is {old.state(now)}: issue a new one")
-        if expires_at is None and old.expires_at is not None:
-            expires_at = now + (old.expires_at - old.created_at)
-        issued = await issue(
-            connection,
-            label=old.label,
-            roles=known_roles(old.roles),
-            originator_code=old.originator_code,
-            person_id=old.person_id,
-            rate_limit_per_second=old.rate_limit_per_second,
-            expires_at=expires_at,
-            change=change,
-        )
-        await revoke(connection, key_id, at=now + overlap, reason=f"rotated to {issued.key_id}", change=change)
+    old = await _record(connection, key_id)
+    if old.state(now) != "valid":
+        raise KeyChangeError(f"the key is {old.state(now)}: issue a new one")
+    if expires_at is None and old.expires_at is not None:
+        expires_at = now + (old.expires_at - old.created_at)
+    issued = _new_key()
+    given = _new_row(
+        issued,
+        label=old.label,
+        roles=sorted(known_roles(old.roles)),
+        originator_code=old.originator_code,
+        person_id=old.person_id,
+        rate_limit_per_second=old.rate_limit_per_second,
+        expires_at=expires_at,
+        change=change,
+    )
+    # One statement, not a transaction: between two of them this process would hold the fence that decisions pass.
+    await connection.execute(
+        f"SELECT {_CREATE}, gate.api_key_revoke($11, $12, $9, $13, $10)",
+        *given,
+        key_id,
+        now + overlap,
+        f"rotated to {issued.key_id}",
+    )
     return issued
 
 
@@ -257,6 +262,38 @@ async def revoke(connection: asyncpg.Connection, key_id: str, *, at: datetime, r
             raise UnknownKeyError("no API key has this id") from None
         raise
     return ended
+
+
+def _new_key() -> IssuedKey:
+    key_id = secrets.token_hex(8)
+    return IssuedKey(key_id=key_id, text=f"cgk_{key_id}_{secrets.token_urlsafe(32)}")
+
+
+def _new_row(
+    issued: IssuedKey,
+    *,
+    label: str,
+    roles: Iterable[Role],
+    originator_code: str | None,
+    person_id: str | None,
+    rate_limit_per_second: int | None,
+    expires_at: datetime | None,
+    change: Change,
+) -> tuple[object, ...]:
+    """The arguments of `_CREATE`."""
+    secret = issued.text.split("_", 2)[2]
+    return (
+        issued.key_id,
+        originator_code,
+        person_id,
+        sha256(secret.encode()).digest(),
+        label,
+        [role.value for role in roles],
+        rate_limit_per_second,
+        expires_at,
+        change.actor,
+        change.request_id,
+    )
 
 
 async def list_keys(connection: asyncpg.Connection) -> tuple[KeyRecord, ...]:

@@ -94,7 +94,7 @@ async def put_challenger(request: Request, query: Annotated[ChallengerQuery, Que
     """
     gate: Runtime = request.app.state.gate
     compiled = await compiled_body(request)
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         challenger, changed = await set_challenger(
             connection,
             compiled,
@@ -115,6 +115,6 @@ async def put_challenger(request: Request, query: Annotated[ChallengerQuery, Que
 async def delete_challenger(request: Request, query: Annotated[CommentQuery, Query()], caller: Author) -> Response:
     """Evaluates it no more. Its report stays."""
     gate: Runtime = request.app.state.gate
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         await clear_challenger(connection, comment=query.comment, change=change_by(request, caller))
     return Response(status_code=204)

@@ -102,7 +102,7 @@ async def register_channel(
         valid_from=body.valid_from or now,
         valid_to=body.valid_to,
     )
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         channel = await registry.register(connection, registration, reason=body.reason, change=_change(request, caller))
     response.headers["Location"] = f"/v1/channels/{channel.code}"
     return _tagged(response, channel, now)
@@ -145,7 +145,7 @@ async def amend_channel(
     """Changes name, owner, agreement, services or validity. If-Match names the revision that it was read at."""
     gate: Runtime = request.app.state.gate
     revision = required_version(request)
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         channel = await registry.amend(
             connection,
             code,
@@ -179,7 +179,7 @@ async def move_channel(
     """
     gate: Runtime = request.app.state.gate
     revision = expected_version(request)
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         channel = await registry.set_state(
             connection,
             code,
@@ -200,7 +200,7 @@ async def move_channel(
 async def put_alias(request: Request, response: Response, code: Code, alias: Code, caller: Admin) -> ChannelDocument:
     """Does nothing where the tag is an alias of this channel already."""
     gate: Runtime = request.app.state.gate
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         await registry.put_alias(connection, code, alias, change=_change(request, caller))
         channel = await _channel(connection, code)
     return _tagged(response, channel, gate.now())
@@ -216,7 +216,7 @@ async def put_alias(request: Request, response: Response, code: Code, alias: Cod
 async def remove_alias(request: Request, code: Code, alias: Code, caller: Admin) -> Response:
     """From then on the tag is an unknown channel code."""
     gate: Runtime = request.app.state.gate
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         removed = await registry.remove_alias(connection, code, alias, change=_change(request, caller))
     if not removed:
         raise Problem(ProblemType.NOT_FOUND, "The channel has no such alias.")
@@ -270,7 +270,7 @@ async def assign_tier(request: Request, code: Code, body: TierRequest, caller: A
     other one of its scope.
     """
     gate: Runtime = request.app.state.gate
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         _check_scope(await active_policy(connection), body)
         assignment = await tiers.assign(
             connection,

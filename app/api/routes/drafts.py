@@ -95,7 +95,7 @@ async def create_draft(request: Request, query: Annotated[DraftQuery, Query()], 
     gate: Runtime = request.app.state.gate
     compiled = await compiled_body(request)
     content = DraftContent.of(compiled, comment=query.comment, effective_from=query.effective_from)
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         return await stored_draft(connection, content, contributor=caller.person_id, change=_change(request, caller))
 
 
@@ -136,7 +136,7 @@ async def amend_draft(
     revision = min(required_version(request), MAX_NUMBER)
     compiled = await compiled_body(request)
     content = DraftContent.of(compiled, comment=query.comment, effective_from=query.effective_from)
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         draft = await drafts.amend_draft(
             connection,
             draft_id,
@@ -160,7 +160,7 @@ async def submit_draft(
     """The author signs the document. Errors of lint stand in the way; its warnings are stored for the approver."""
     gate: Runtime = request.app.state.gate
     signature = signature_of(caller, body.proof)
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         draft = await _found(connection, draft_id)
         warnings = await _lint(await asyncio.to_thread(compile_policy, draft.document()))
         draft = await drafts.submit_draft(
@@ -190,7 +190,7 @@ async def approve_draft(
     gate: Runtime = request.app.state.gate
     signature = signature_of(caller, body.proof)
     report = None if body.report_digest is None else bytes.fromhex(body.report_digest)
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         draft = await drafts.approve_draft(
             connection,
             draft_id,
@@ -275,15 +275,20 @@ async def roll_back(request: Request, body: RollbackRequest, caller: Author) -> 
     gate: Runtime = request.app.state.gate
     signature = signature_of(caller, body.proof)
     change = _change(request, caller)
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         stored = await find_policy(connection, body.version)
         if stored is None:
             raise Problem(ProblemType.NOT_FOUND, "There is no such version.")
         warnings = await _lint(await asyncio.to_thread(compile_policy, stored.document()))
         content = DraftContent.repeating(stored, comment=body.comment, effective_from=None)
-        draft = await drafts.create_draft(connection, content, contributor=caller.person_id, change=change)
-        draft = await drafts.submit_draft(
-            connection, draft, signature=signature, nonce=body.nonce, warnings=warnings, change=change
+        draft = await drafts.create_submitted_draft(
+            connection,
+            content,
+            contributor=caller.person_id,
+            signature=signature,
+            nonce=body.nonce,
+            warnings=warnings,
+            change=change,
         )
         return await _created(connection, draft)
 
@@ -309,7 +314,7 @@ async def _closed(
 ) -> DraftDocument:
     gate: Runtime = request.app.state.gate
     expected = expected_version(request)
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         draft = await drafts.close_draft(
             connection,
             draft_id,

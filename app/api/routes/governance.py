@@ -110,7 +110,7 @@ async def open_break_glass(request: Request, body: BreakGlassRequest, caller: Wr
     """Takes effect at once, raises an alert, and is undone at `expires_at` unless another person confirms it."""
     gate: Runtime = request.app.state.gate
     signature = signature_of(caller, body.proof)
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         content = await _content(connection, body)
         opened = await break_glass.open_break_glass(
             connection,
@@ -136,7 +136,7 @@ async def confirm_break_glass(
 ) -> BreakGlassDocument:
     """As a second person, who signs the document that is active."""
     gate: Runtime = request.app.state.gate
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         confirmed = await break_glass.confirm_break_glass(
             connection,
             number,
@@ -157,7 +157,7 @@ async def confirm_break_glass(
 async def end_break_glass(request: Request, number: Number, body: Closing, caller: Writer) -> BreakGlassDocument:
     """Before its time. What comes back was approved, so it is not signed."""
     gate: Runtime = request.app.state.gate
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         ended = await break_glass.end_break_glass(
             connection, number, reason=body.reason, change=_change(request, caller)
         )
@@ -202,7 +202,7 @@ async def create_change_request(
     """A channel goes up, or a scope gets a tier. Signed: act `request`, subject `<kind>:<channel>`, the payload."""
     gate: Runtime = request.app.state.gate
     signature = signature_of(caller, body.proof)
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         if await registry.find_channel(connection, body.channel) is None:
             raise Problem(ProblemType.NOT_FOUND, "No channel has this code.")
         asked = await requests.request_change(
@@ -243,7 +243,7 @@ async def approve_change_request(
 ) -> ChangeRequestDocument:
     """As a second person. The change is made at once, or the request stays pending and the answer says why."""
     gate: Runtime = request.app.state.gate
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         approved = await requests.approve_change(
             connection,
             change_id,
@@ -285,7 +285,7 @@ async def _closed(
     request: Request, change_id: int, state: str, body: Closing, caller: Principal
 ) -> ChangeRequestDocument:
     gate: Runtime = request.app.state.gate
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         closed = await requests.close_change(
             connection, change_id, state, note=body.reason, change=_change(request, caller)
         )

@@ -223,9 +223,9 @@ async def publish_policy(request: Request, query: Annotated[PublishQuery, Query(
         await _require_active(gate, expected)
         content = DraftContent.of(compiled, comment=query.comment, effective_from=None)
         change = change_by(request, caller)
-        async with gate.admin_engine.begin() as connection:
+        async with gate.admin_engine.connect() as connection:
             return await drafts.stored_draft(connection, content, contributor=caller.person_id, change=change)
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         published = await publish(
             connection,
             compiled,
@@ -271,7 +271,7 @@ async def change_threshold(
     expected = required_version(request)
     single_person = await _single_person(gate)
     value = list(body.value) if isinstance(body.value, tuple) else body.value
-    async with gate.admin_engine.begin() as connection:
+    async with gate.admin_engine.connect() as connection:
         base = await active_policy(connection)
         if base is None or base.version != expected:
             raise StaleChangeError("another policy version has been published since")
