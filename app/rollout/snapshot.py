@@ -12,7 +12,7 @@ import orjson
 
 from app.domain.channel import Channel, ChannelId, ChannelKind, ChannelState, TierAssignment
 from app.domain.compiler import CompiledPolicy, compile_policy
-from app.identities.keys import KeyRing
+from app.identities.keys import KEY_ROWS_SQL, KeyRing
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,7 @@ _ASSIGNMENTS = """
     FROM gate.channels c JOIN gate.scopes s USING (channel_id) JOIN gate.tier_assignments a USING (scope_id)
     WHERE c.revision > $1 AND (upper_inf(a.valid) OR upper(a.valid) > now() - interval '1 hour')
 """
-_KEYS = """
-    SELECT k.key_id, k.originator_id, o.code AS originator_code, k.person_id, k.secret_hash, k.label, k.roles,
-           k.rate_limit_per_second, k.created_at, k.expires_at, k.revoked_at
-    FROM gate.api_keys k LEFT JOIN gate.originators o USING (originator_id)
-    WHERE k.revoked_at IS NULL OR k.revoked_at > now() - interval '1 hour'
-"""
+_KEYS = f"{KEY_ROWS_SQL} WHERE k.revoked_at IS NULL OR k.revoked_at > now() - interval '1 hour'"
 _ORIGINATORS = "SELECT code, originator_id FROM gate.originators"
 
 
