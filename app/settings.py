@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = Field(default="json", description="JSON lines, or text for a terminal.")
     tracing: bool = Field(
         default=False,
-        description="OpenTelemetry tracing over OTLP; needs the `tracing` extra and reads the usual OTEL_ variables.",
+        description="OpenTelemetry tracing over OTLP, by the usual OTEL_ variables; the image has the extra for it.",
     )
 
     # Retention.

@@ -65,5 +65,12 @@ def test_the_development_lock_agrees_with_the_others(name: str) -> None:
     assert {package: development.get(package) for package in _locked_versions(name)} == _locked_versions(name)
 
 
+@pytest.mark.parametrize("name", ["production", "demo"])
+def test_what_serves_has_every_extra_that_a_setting_or_a_command_asks_for(name: str) -> None:
+    extras = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    needed = {re.split(r"[^a-z-]", entry)[0] for extra in ("tracing", "whatif", "parquet") for entry in extras[extra]}
+    assert needed <= set(_locked_versions(name))
+
+
 def test_the_development_lock_holds_every_direct_dependency() -> None:
     assert _direct_dependencies() <= set(_locked_versions("dev"))

@@ -8,7 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import psutil
@@ -16,6 +19,7 @@ import pytest
 from uvicorn.config import STARTUP_FAILURE
 
 from tests.conftest import StartServer
+from tests.support.applications import application
 from tests.support.cluster import Database, eventually
 from tests.support.server import Server, free_port
 
@@ -49,6 +53,41 @@ async def _live_workers(server: Server) -> float:
 def test_serve_without_a_database_says_which_variable_is_missing() -> None:
     ended = _run("serve")
     assert (ended.returncode, ended.stderr) == (1, "error: GOVERNANCE_DATABASE_URL is not set\n")
+
+
+class _Collector(BaseHTTPRequestHandler):
+    """Keeps what is exported to it."""
+
+    received: ClassVar[list[tuple[str, bytes]]] = []
+
+    def do_POST(self) -> None:
+        self.received.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_request(self, *_: object) -> None:
+        """Say nothing."""
+
+
+async def test_with_tracing_on_the_service_starts_and_sends_a_span_of_a_decision(
+    seeded_database: Database, start_server: StartServer
+) -> None:
+    with HTTPServer(("127.0.0.1", 0), _Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        server = await start_server(
+            seeded_database,
+            GATE_TRACING="true",
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{collector.server_port}",
+            OTEL_EXPORTER_OTLP_COMPRESSION="none",
+            OTEL_BSP_SCHEDULE_DELAY="50",
+        )
+        answer = await server.client().post("/v1/decisions", json=application("traced"))
+        assert answer.status_code == 200, answer.text
+        await eventually(lambda: bool(_Collector.received))
+        collector.shutdown()
+    path, spans = _Collector.received[0]
+    assert path == "/v1/traces"
+    assert b"POST /v1/decisions" in spans
 
 
 def test_a_wrong_setting_is_told_in_one_line() -> None:
