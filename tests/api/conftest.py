@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import httpx
@@ -14,7 +13,7 @@ from asgi_lifespan import LifespanManager
 from app.api.factory import make_app
 from app.settings import Settings
 from tests.support.cluster import SEEDED_TEMPLATE, Cluster, Database, eventually
-from tests.support.server import Server
+from tests.support.server import Server, seeded_server
 from tests.support.service import Service as SharedService
 from tests.support.service import running_service
 
@@ -47,14 +46,8 @@ async def gate(cluster: Cluster) -> AsyncIterator[SharedService]:
 @pytest.fixture(scope="package")
 async def edge_server(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     """The same as a process of its own, behind a real connection, without a rate limit."""
-    database = await cluster.create(SEEDED_TEMPLATE)
-    log: Path = tmp_path_factory.mktemp("edge-server") / "server.log"
-    server = Server(database, log, workers=1, environment={"GATE_RATE_LIMIT_PER_SECOND": "0"})
-    server.start()
-    await server.wait_ready()
-    yield server
-    await server.close()
-    await cluster.drop(database)
+    async with seeded_server(cluster, tmp_path_factory.mktemp("edge-server"), workers=1) as server:
+        yield server
 
 
 StartService: TypeAlias = Callable[..., Awaitable[Service]]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +21,8 @@ from app.api.routes.decide import BATCH_PATH, NDJSON
 from app.policies.defaults import default_policy
 from tests.api.openapi import DOCUMENT
 from tests.support.applications import application
-from tests.support.cluster import SEEDED_TEMPLATE, Cluster
-from tests.support.server import Server
+from tests.support.cluster import Cluster
+from tests.support.server import Server, seeded_server
 
 pytestmark = pytest.mark.xdist_group("schemathesis")
 
@@ -64,14 +63,8 @@ _KEPT = ("channel_code", "product", "currency", "amount", "term_months")
 @pytest.fixture(scope="module")
 async def server(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     """A server on a database that the generated admin changes may ruin."""
-    database = await cluster.create(SEEDED_TEMPLATE)
-    log: Path = tmp_path_factory.mktemp("schemathesis") / "server.log"
-    server = Server(database, log, workers=1, environment={"GATE_RATE_LIMIT_PER_SECOND": "0"})
-    server.start()
-    await server.wait_ready()
-    yield server
-    await server.close()
-    await cluster.drop(database)
+    async with seeded_server(cluster, tmp_path_factory.mktemp("schemathesis"), workers=1) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 
-from tests.support.cluster import Database
+from tests.support.cluster import SEEDED_TEMPLATE, Cluster, Database
 
 _READY_WITHIN_SECONDS = 60.0
 SERVE = ("-c", "from app.cli import main; main()", "serve")
@@ -121,6 +122,18 @@ class Server:
     def log(self) -> str:
         """Everything that the processes wrote so far."""
         return self._log_file.read_text(encoding="utf-8", errors="replace")
+
+
+@asynccontextmanager
+async def seeded_server(cluster: Cluster, folder: Path, *, workers: int) -> AsyncIterator[Server]:
+    """A running service on a seeded database of its own, without a rate limit; its log is in `folder`."""
+    database = await cluster.create(SEEDED_TEMPLATE)
+    server = Server(database, folder / "server.log", workers=workers, environment={"GATE_RATE_LIMIT_PER_SECOND": "0"})
+    server.start()
+    await server.wait_ready()
+    yield server
+    await server.close()
+    await cluster.drop(database)
 
 
 def free_port() -> int:
