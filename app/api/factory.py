@@ -29,13 +29,14 @@ from app.api.routes import (
     health,
     policies,
     rollout,
+    whatif,
 )
 from app.api.runtime import Runtime
 from app.api.security_headers import http_middleware
 from app.settings import Settings
 from app.version import VERSION
 
-_RESOURCES = (decide, decisions, audit, channels, challenger, drafts, policies, governance, rollout, health)
+_RESOURCES = (decide, decisions, audit, channels, challenger, drafts, whatif, policies, governance, rollout, health)
 
 
 class GateApp:

@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 
 import asyncpg
 import httpx
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
 from app.db.engine import connect, make_engine
 from app.domain.record import ENGINE
+from app.governance.whatif_runs import RunState, end_run
 from app.identities.keys import KeyRing
 from app.identities.oidc import OidcConfig, OidcVerifier
 from app.identities.principal import OriginatorId
@@ -26,6 +28,7 @@ from app.screening.decide import DecisionDesk
 from app.settings import Settings
 from app.shadow.runner import ShadowRunner
 from app.version import VERSION
+from app.whatif.launcher import Launcher
 
 _START_WAIT_SECONDS = 5.0
 """A worker that accepts connections before it can decide would refuse what its neighbours take."""
@@ -74,6 +77,7 @@ class Runtime:
         )
         self.shadow = ShadowRunner(self.keeper, self.read_engine)
         self.upkeep = Upkeep(self.read_engine, partitions_ahead_months=settings.partitions_ahead_months)
+        self.what_ifs = Launcher(settings.governance_url(), settings.extract_directory, self._what_if_ended)
         self.limiter = RateLimiter(
             default_per_second=settings.rate_limit_per_second, live_workers=lambda: self.keeper.live_workers
         )
@@ -109,6 +113,7 @@ class Runtime:
 
     async def stop(self) -> None:
         """Finish what is queued, then let everything go."""
+        await self.what_ifs.stop()
         await self.upkeep.stop()
         await self.writer.stop()
         await self.shadow.stop()
@@ -121,6 +126,12 @@ class Runtime:
 
     def _observe(self, entry: JournalEntry) -> None:
         self.shadow.offer(entry)
+
+    async def _what_if_ended(self, run_id: int, code: int) -> None:
+        """Write down the end of a run whose process could not do so itself: it was killed, say for its memory."""
+        with contextlib.suppress(DBAPIError, OSError, TimeoutError):  # then its silence tells, a minute later
+            async with self.admin_engine.connect() as connection:
+                await end_run(connection, run_id, RunState.FAILED, failure=f"its process ended with {code}")
 
     async def _connect_keeper(self) -> asyncpg.Connection:
         return await connect(

@@ -23,7 +23,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import TIMESTAMP, TSTZRANGE, ExcludeConstraint
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, TSTZRANGE, ExcludeConstraint
 
 SCHEMA = "gate"
 
@@ -429,6 +429,29 @@ whatif_reports = Table(
     Column("created_by", Text, nullable=False),
     Column("created_at", _Instant, nullable=False),
     UniqueConstraint("draft_id", "document_digest", "report_digest", name="whatif_reports_once"),
+)
+
+whatif_runs = Table(
+    "whatif_runs",
+    metadata,
+    Column("run_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("draft_id", Integer, ForeignKey(policy_drafts.c.draft_id), nullable=False),
+    Column("document_digest", LargeBinary, nullable=False),
+    Column("question", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("phase", Text, nullable=False),
+    Column("rows_done", BigInteger, nullable=False),
+    Column("rows_total", BigInteger),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", _Instant, nullable=False),
+    Column("heard_at", _Instant, nullable=False),
+    Column("cancelled_by", Text),
+    Column("ended_at", _Instant),
+    Column("failure", Text),
+    Column("report_id", BigInteger, ForeignKey(whatif_reports.c.report_id)),
+    Column("measured", JSONB),
+    Index("whatif_runs_of_draft", "draft_id", "run_id"),
+    Index("whatif_runs_one_at_a_time", "state", unique=True, postgresql_where=text("state = 'running'")),
 )
 
 break_glass = Table(

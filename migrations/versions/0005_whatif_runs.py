@@ -1,0 +1,20 @@
+"""What-ifs that a service runs: how far each is, and what came of it."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from app.db.sql_files import run_sql_files
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run_sql_files(op.get_bind(), revision)
+
+
+def downgrade() -> None:
+    run_sql_files(op.get_bind(), revision, "down")
