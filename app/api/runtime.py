@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
-from app.db.engine import connect, make_engine
+from app.db.engine import connect, dispose, make_engine
 from app.domain.record import ENGINE
 from app.governance.whatif_runs import RunState, end_run
 from app.identities.keys import KeyRing
@@ -121,8 +121,8 @@ class Runtime:
         if self.oidc is not None:
             await self.oidc.close()
         await self._http.aclose()
-        await self.read_engine.dispose()
-        await self.admin_engine.dispose()
+        await dispose(self.read_engine)
+        await dispose(self.admin_engine)
 
     def _observe(self, entry: JournalEntry) -> None:
         self.shadow.offer(entry)

@@ -25,6 +25,7 @@ SQLALCHEMY_DRIVER = "postgresql+asyncpg://"
 _CONNECT_TIMEOUT_SECONDS = 2.0
 _PING_TIMEOUT_SECONDS = 1.0
 _POOL_TIMEOUT_SECONDS = 2.0
+_DISPOSE_TIMEOUT_SECONDS = 1.0
 _COMMAND_MARGIN_SECONDS = 1.0
 """The server ends a statement that takes too long; the client gives up this much later, on a server that did not."""
 _DROPPED_AFTER = (TimeoutError, asyncio.CancelledError)
@@ -62,6 +63,13 @@ def make_engine(
     event.listen(engine.sync_engine, "checkout", _check)
     event.listen(engine.sync_engine, "handle_error", _drop)
     return engine
+
+
+async def dispose(engine: AsyncEngine) -> None:
+    """Close an engine's connections in good order, or give up on a server that does not answer; the process ends."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DISPOSE_TIMEOUT_SECONDS):
+            await engine.dispose()
 
 
 async def connect(

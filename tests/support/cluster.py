@@ -11,7 +11,7 @@ import fcntl
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import asyncpg
+import psutil
 
 from app.cli import demo_data
 from app.db.bootstrap import LoginUrls, Roles, bootstrap, hand_over, quoted_name, url_for
@@ -78,6 +79,21 @@ class Cluster:
     def stop(self) -> None:
         """Leave the server; the last one to leave stops it."""
         self._server.stop()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop every process of the server where it stands, as a machine that hangs would; they go on at the end."""
+        server = psutil.Process(self._server.server_pid)
+        server.suspend()  # first, so that it starts no more of them
+        processes = [server, *server.children(recursive=True)]
+        try:
+            for process in processes[1:]:
+                process.suspend()
+            yield
+        finally:
+            for process in reversed(processes):
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     @property
     def log(self) -> str:
