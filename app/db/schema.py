@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import asyncpg
@@ -20,6 +21,10 @@ LOCK_TIMEOUT = "5s"
 """A migration that cannot get a lock gives up, rather than queue every decision behind it."""
 
 _VERSION = f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}"  # noqa: S608 - constants
+_FUNCTION = """
+    SELECT f.oid IS NOT NULL, coalesce(has_function_privilege(f.oid, 'EXECUTE'), false)
+    FROM (SELECT to_regprocedure($1)::oid AS oid) f
+"""
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -56,7 +61,7 @@ async def current(url: str) -> str | None:
     Raises:
         OSError, asyncpg.PostgresError: where the database is away.
     """
-    connection = await asyncpg.connect(url, timeout=5)
+    connection = await asyncpg.connect(url, timeout=5, command_timeout=5)
     try:
         if await connection.fetchval("SELECT to_regclass($1)", f"{SCHEMA}.{VERSION_TABLE}") is None:
             return None
@@ -66,11 +71,14 @@ async def current(url: str) -> str | None:
         await connection.close()
 
 
-async def require_current(url: str) -> None:
+async def require_current(url: str, *, functions: Iterable[str] = ()) -> None:
     """Refuse a database that is behind this version. One that is ahead is served: migrations expand first.
 
+    `functions` are those that the service cannot work without, by name and types of their arguments.
+
     Raises:
-        SchemaError: where the schema is absent or old.
+        SchemaError: where the schema is absent or old, or the login cannot call one of the functions.
+        OSError, asyncpg.PostgresError: where the database is away.
     """
     found = await current(url)
     known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
@@ -78,6 +86,20 @@ async def require_current(url: str) -> None:
         raise SchemaError("the database has no schema yet: run `channel-gate migrate`")
     if found in known and found != head():
         raise SchemaError(f"the database is at schema {found}, this version needs {head()}: run `channel-gate migrate`")
+    await _require_functions(url, functions)
+
+
+async def _require_functions(url: str, functions: Iterable[str]) -> None:
+    connection = await asyncpg.connect(url, timeout=5, command_timeout=5)
+    try:
+        for function in functions:
+            found, callable_ = await connection.fetchrow(_FUNCTION, function)
+            if not found:
+                raise SchemaError(f"the database lacks the function {function}: its schema is not this version's")
+            if not callable_:
+                raise SchemaError(f"the login may not call the function {function}: run `channel-gate migrate`")
+    finally:
+        await connection.close(timeout=5)
 
 
 async def wait_until_current(url: str, timeout_seconds: float, poll_seconds: float = 1.0) -> None:

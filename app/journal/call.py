@@ -13,6 +13,8 @@ import orjson
 
 from app.journal.entry import JournalEntry
 
+FLUSH_FUNCTION = "gate.journal_flush(json, bytea, integer[], text[], integer[], bigint[], bigint[])"
+"""Its signature: a service that finds another one in its database would never get a decision stored."""
 FLUSH_SQL = (
     "SELECT row_number, status, response "
     "FROM gate.journal_flush($1::json, $2::bytea, $3::int[], $4::text[], $5::int[], $6::int8[], $7::int8[])"

@@ -28,6 +28,7 @@ _RETRIED = frozenset({"40P01", "40001", "55P03"})
 _MAX_RETRIES = 5
 _CONNECT_TIMEOUT_SECONDS = 1.0
 _RECONNECT_SECONDS = 0.2
+_NOT_CONNECTED_LOG_SECONDS = 30.0
 
 _log = structlog.get_logger(__name__)
 
@@ -73,6 +74,8 @@ class JournalWriter:
         self._statement: asyncpg.prepared_stmt.PreparedStatement | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._not_connected: str | None = None
+        self._noted_at = float("-inf")
 
     async def start(self) -> None:
         """Begin to write; the first connection is made in the background."""
@@ -92,6 +95,11 @@ class JournalWriter:
     def available(self) -> bool:
         """Whether the circuit is closed: a connection stands."""
         return self._statement is not None
+
+    @property
+    def not_connected(self) -> str | None:
+        """Why the last attempt to connect failed: the SQLSTATE, or the kind of error. None once one stands."""
+        return self._not_connected
 
     def append(
         self, entry: JournalEntry, waiter: asyncio.Future[FlushResult] | None = None
@@ -276,14 +284,25 @@ class JournalWriter:
                 except BaseException:
                     connection.terminate()
                     raise
-        except _LOST:
+        except Exception as error:  # also what nobody foresaw: a writer that ended here would never connect again
+            self._note_not_connected(error)
             with contextlib.suppress(TimeoutError):
                 self._wake.clear()
                 async with asyncio.timeout(_RECONNECT_SECONDS):
                     await self._wake.wait()
             return
         self._connection, self._statement = connection, statement
+        self._not_connected, self._noted_at = None, float("-inf")
         metrics.CIRCUIT_OPEN.set(0)
+
+    def _note_not_connected(self, error: Exception) -> None:
+        """Remember why; say so the first time, when the cause changes, and every half minute."""
+        code = getattr(error, "sqlstate", None) or type(error).__name__
+        now = monotonic()
+        if code != self._not_connected or now - self._noted_at >= _NOT_CONNECTED_LOG_SECONDS:
+            self._noted_at = now
+            _log.error("journal_not_connected", error_code=code)
+        self._not_connected = code
 
 
 def _partition_is_missing(error: asyncpg.PostgresError) -> bool:

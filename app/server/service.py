@@ -9,6 +9,7 @@ import socket
 import tempfile
 
 from app.db.schema import require_current
+from app.journal.call import FLUSH_FUNCTION
 from app.observability.exposition import MULTIPROCESS_VARIABLE, serve_metrics
 from app.observability.logs import configure_logs
 from app.server.supervisor import Supervisor
@@ -21,11 +22,11 @@ def run_service(settings: Settings) -> int:
 
     Raises:
         SettingsError: where a database URL is missing.
-        SchemaError: where the database has no schema or an old one.
+        SchemaError: where the database has no schema, an old one, or one that it cannot store a decision in.
         OSError, asyncpg.PostgresError: where the database is away or a port cannot be had.
     """
     settings.governance_url()
-    asyncio.run(require_current(settings.serving_url()))
+    asyncio.run(require_current(settings.serving_url(), functions=(FLUSH_FUNCTION,)))
     configure_logs(level=settings.log_level, log_format=settings.log_format)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listen(settings.host, settings.port))

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.journal.call import FLUSH_FUNCTION
 from tests.api.conftest import Service as OwnService
 from tests.support.applications import application
 from tests.support.cluster import SEEDED_TEMPLATE, Cluster, eventually
@@ -220,3 +221,27 @@ async def test_without_its_database_the_service_lives_decides_nothing_and_recove
     again = await client.post("/v1/decisions", json=body)
     assert again.status_code == 200
     assert "idempotent-replayed" not in again.headers
+
+
+async def test_readiness_names_why_the_decision_log_is_away(service: OwnService) -> None:
+    nobody = await service.client(None)
+    owner = await asyncpg.connect(service.database.owner)
+    superuser = await asyncpg.connect(service.database.superuser)
+    try:
+        await owner.execute(f"REVOKE EXECUTE ON FUNCTION {FLUSH_FUNCTION} FROM channel_gate_serving")
+        await owner.execute(f"ALTER FUNCTION {FLUSH_FUNCTION} RENAME TO journal_flush_before")
+        await superuser.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'channel-gate journal'"
+            " AND datname = current_database()"
+        )
+        client = await service.client("origination")
+
+        async def named() -> bool:
+            await client.post("/v1/decisions", json=application("unstored"))
+            answer = await nobody.get("/readyz")
+            return answer.status_code == 503 and "42883" in str(answer.json().get("detail"))
+
+        await eventually(named, timeout_seconds=10)
+    finally:
+        await owner.close()
+        await superuser.close()

@@ -14,6 +14,7 @@ from alembic import command
 from alembic.script import ScriptDirectory
 
 from app.db import schema
+from app.journal.call import FLUSH_FUNCTION
 from tests.support.cluster import Database, in_thread
 
 REVISIONS = [
@@ -153,3 +154,16 @@ async def test_waiting_for_the_schema_ends_with_the_migration_or_with_the_time(b
 def test_revisions_form_one_line() -> None:
     assert in_thread(schema.head) == REVISIONS[-1]
     assert sorted(REVISIONS) == REVISIONS
+
+
+async def test_start_up_refuses_a_schema_that_cannot_store_a_decision_as_this_version_does(database: Database) -> None:
+    await schema.require_current(database.serving, functions=(FLUSH_FUNCTION,))
+    async with connected(database.owner) as owner:
+        await owner.execute(f"REVOKE EXECUTE ON FUNCTION {FLUSH_FUNCTION} FROM channel_gate_serving")
+        with pytest.raises(schema.SchemaError, match=r"may not call the function gate\.journal_flush"):
+            await schema.require_current(database.serving, functions=(FLUSH_FUNCTION,))
+        await owner.execute(f"GRANT EXECUTE ON FUNCTION {FLUSH_FUNCTION} TO channel_gate_serving")
+        await schema.require_current(database.serving, functions=(FLUSH_FUNCTION,))
+        await owner.execute(f"ALTER FUNCTION {FLUSH_FUNCTION} RENAME TO journal_flush_before")
+        with pytest.raises(schema.SchemaError, match=r"lacks the function gate\.journal_flush"):
+            await schema.require_current(database.serving, functions=(FLUSH_FUNCTION,))

@@ -9,13 +9,16 @@ from typing import TypeAlias
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from app.db.engine import connect
+from app.journal.call import FLUSH_FUNCTION
 from app.journal.entry import FlushStatus, JournalEntry, JournalUnavailableError
 from app.journal.writer import JournalWriter
 from tests.support.cluster import Database, eventually
 from tests.support.entries import Ground, ground
 
+FLUSH_BEFORE = FLUSH_FUNCTION.replace("journal_flush", "journal_flush_before")
 MakeWriter: TypeAlias = Callable[..., Awaitable[JournalWriter]]
 
 
@@ -287,3 +290,38 @@ async def test_stopping_writes_what_is_queued(
     await writer.stop()
     assert {result.status for result in await asyncio.gather(*waiting)} == {FlushStatus.WRITTEN}
     assert await _stored(owner) == 150
+
+
+async def test_writer_that_cannot_connect_for_good_says_why_once_and_again_only_where_the_cause_changes(
+    seeded_database: Database, owner: asyncpg.Connection
+) -> None:
+    attempts = 0
+
+    async def dial(timeout_seconds: float) -> asyncpg.Connection:
+        nonlocal attempts
+        attempts += 1
+        return await connect(seeded_database.serving, purpose="test journal", timeout_seconds=timeout_seconds)
+
+    def written() -> list[tuple[str, str]]:
+        return [(line["event"], line["error_code"]) for line in lines]
+
+    writer = JournalWriter(dial, queue_limit=8, batch_limit=8, deadline_seconds=5, partitions_ahead_months=3)
+    await owner.execute(f"ALTER FUNCTION {FLUSH_FUNCTION} RENAME TO journal_flush_before")
+    with capture_logs() as lines:
+        await writer.start()
+        try:
+            await eventually(lambda: attempts >= 4)
+            assert not writer.available
+            assert writer.not_connected == asyncpg.UndefinedFunctionError.sqlstate
+            assert written() == [("journal_not_connected", "42883")]
+
+            await owner.execute("REVOKE USAGE ON SCHEMA gate FROM channel_gate_serving")
+            await eventually(lambda: writer.not_connected == asyncpg.InsufficientPrivilegeError.sqlstate)
+            assert written() == [("journal_not_connected", "42883"), ("journal_not_connected", "42501")]
+
+            await owner.execute("GRANT USAGE ON SCHEMA gate TO channel_gate_serving")
+            await owner.execute(f"ALTER FUNCTION {FLUSH_BEFORE} RENAME TO journal_flush")
+            await eventually(lambda: writer.available)
+            assert writer.not_connected is None
+        finally:
+            await writer.stop()

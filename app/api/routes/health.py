@@ -24,11 +24,16 @@ async def livez() -> dict[str, str]:
     "/readyz", summary="Can this worker decide?", responses={503: problem_responses(ProblemType.NOT_READY)[503]}
 )
 async def readyz(request: Request) -> dict[str, str | int]:
-    """Ready with a policy, a snapshot within its lease, and a connection to the log."""
+    """Ready with a policy, a snapshot within its lease, and a connection to the log.
+
+    A 503 says which of them is missing; for the log, with the SQLSTATE or kind of error of the last attempt.
+    """
     gate: Runtime = request.app.state.gate
     snapshot = gate.keeper.current()
     if not gate.writer.available:
-        raise Problem(ProblemType.NOT_READY, "The decision log is away.", retry_after_seconds=1)
+        cause = gate.writer.not_connected
+        detail = "The decision log is away." if cause is None else f"The decision log is away: {cause}."
+        raise Problem(ProblemType.NOT_READY, detail, retry_after_seconds=1)
     assert snapshot.policy_version is not None
     return {"status": "ready", "policy_version": snapshot.policy_version, "snapshot_revision": snapshot.revision}
 
