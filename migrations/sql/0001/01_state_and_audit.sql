@@ -33,6 +33,25 @@ BEGIN
     RAISE EXCEPTION '% of gate.% is refused: its rows are immutable', TG_OP, TG_TABLE_NAME USING ERRCODE = 'CG403';
 END $$;
 
+-- A truncation fires no trigger of rows. With this not even the owner empties a table by a slip; a partition has no
+-- statement triggers of its parent, so each gets its own. Dropping a month is another thing and goes on.
+CREATE FUNCTION gate.forbid_truncate(VARIADIC p_tables regclass[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_table regclass;
+BEGIN
+    FOREACH v_table IN ARRAY p_tables LOOP
+        EXECUTE format('CREATE TRIGGER is_never_truncated BEFORE TRUNCATE ON %s
+                        FOR EACH STATEMENT EXECUTE FUNCTION gate.refuse_truncate()', v_table);
+    END LOOP;
+END $$;
+
+CREATE FUNCTION gate.refuse_truncate() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'TRUNCATE of gate.% is refused: its rows are kept', TG_TABLE_NAME USING ERRCODE = 'CG403';
+END $$;
+SELECT gate.forbid_truncate('gate.state', 'gate.audit_log', 'gate.audit_head');
+
 CREATE TRIGGER audit_log_is_immutable BEFORE UPDATE OR DELETE ON gate.audit_log
     FOR EACH ROW EXECUTE FUNCTION gate.refuse_change();
 

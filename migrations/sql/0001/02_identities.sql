@@ -83,3 +83,5 @@ BEGIN
                               jsonb_build_object('revoked_at', p_at), p_reason, p_request_id);
     RETURN true;
 END $$;
+
+SELECT gate.forbid_truncate('gate.originators', 'gate.api_keys');

@@ -277,3 +277,5 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     ORDER BY s.product IS NOT NULL DESC, s.jurisdiction IS NOT NULL DESC
     LIMIT 1
 $$;
+
+SELECT gate.forbid_truncate('gate.channels', 'gate.channel_state_changes', 'gate.scopes', 'gate.tier_assignments');

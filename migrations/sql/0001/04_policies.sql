@@ -104,3 +104,5 @@ BEGIN
                         (SELECT count(*)::integer FROM gate.workers WHERE lease_until > now())
                  FROM gate.state s;
 END $$;
+
+SELECT gate.forbid_truncate('gate.policies', 'gate.policy_activations');

@@ -94,6 +94,7 @@ BEGIN
             CONTINUE WHEN to_regclass('gate.' || v_name) IS NOT NULL;
             EXECUTE format('CREATE TABLE gate.%I (LIKE gate.decisions INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)
                             WITH (autovacuum_vacuum_insert_scale_factor = 0.02)', v_name);
+            PERFORM gate.forbid_truncate(format('gate.%I', v_name)::regclass);
             EXECUTE format('ALTER TABLE gate.%I ATTACH PARTITION gate.%I FOR VALUES FROM (%L) TO (%L)',
                            'decisions_' || v_class, v_name, v_month, v_month + interval '1 month');
             v_made := v_made + 1;
@@ -117,4 +118,6 @@ BEGIN
     END LOOP;
     RETURN v_ahead;
 END $$;
+SELECT gate.forbid_truncate('gate.decision_keys', 'gate.decisions', 'gate.decisions_consumer', 'gate.decisions_business',
+                            'gate.quarantine');
 SELECT gate.partitions_ensure(3);

@@ -122,3 +122,5 @@ BEGIN
     PERFORM gate.audit_append(p_actor, 'hold.release', p_hold_id::text, jsonb_build_object('kind', v_hold.kind), NULL,
                               p_reason, p_request_id);
 END $$;
+
+SELECT gate.forbid_truncate('gate.legal_holds');

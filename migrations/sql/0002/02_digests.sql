@@ -139,3 +139,5 @@ RETURNS SETOF uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_cat
                ELSE num_nonnulls(d.input, d.record, d.applicant_ref) > 0 END
     LIMIT p_limit
 $$;
+
+SELECT gate.forbid_truncate('gate.journal_digests');

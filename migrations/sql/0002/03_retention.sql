@@ -190,6 +190,7 @@ BEGIN
 
     EXECUTE format('CREATE TABLE gate.%I (LIKE gate.decisions INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)',
                    v_name || '_kept');
+    PERFORM gate.forbid_truncate(format('gate.%I', v_name || '_kept')::regclass);
     EXECUTE format(
         'INSERT INTO gate.%I SELECT d.* FROM gate.decisions d
          WHERE d.retention_class = $1 AND d.decided_at >= $2 AND d.decided_at < $3 AND d.decision_id IN (
@@ -275,3 +276,5 @@ BEGIN
     END IF;
     RETURN v_gone;
 END $$;
+
+SELECT gate.forbid_truncate('gate.dropped_months', 'gate.decision_facts');

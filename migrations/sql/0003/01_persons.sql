@@ -214,3 +214,5 @@ BEGIN
     PERFORM setval(gate.failures_of(v_number)::regclass, 0, true);
     RETURN v_id;
 END $$;
+
+SELECT gate.forbid_truncate('gate.governance', 'gate.persons', 'gate.person_secrets', 'gate.signatures');

@@ -329,3 +329,5 @@ BEGIN
         NULL, p_request_id);
     RETURN v_id;
 END $$;
+
+SELECT gate.forbid_truncate('gate.policy_drafts', 'gate.whatif_reports');

@@ -133,3 +133,5 @@ BEGIN
                               to_jsonb(v_after), p_reason, p_request_id);
     RETURN v_after;
 END $$;
+
+SELECT gate.forbid_truncate('gate.break_glass');

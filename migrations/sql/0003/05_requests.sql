@@ -223,3 +223,5 @@ BEGIN
         jsonb_build_object('tier', NULL, 'product', v_held.product, 'jurisdiction', v_held.jurisdiction, 'from', v_now),
         format('the override of change request %s is over', v_override.change_id), NULL);
 END $$;
+
+SELECT gate.forbid_truncate('gate.change_requests', 'gate.tier_overrides');

@@ -145,3 +145,5 @@ GRANT SELECT ON gate.challengers, gate.shadow_hours, gate.shadow_reasons, gate.s
 GRANT EXECUTE ON FUNCTION gate.shadow_add(integer, timestamptz, jsonb, jsonb, bigint, bigint) TO {{serving}};
 GRANT EXECUTE ON FUNCTION gate.challenger_set(text, text, bytea, integer, text, text, text),
     gate.challenger_clear(text, text, text) TO {{governance}};
+
+SELECT gate.forbid_truncate('gate.challengers');
