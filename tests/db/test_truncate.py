@@ -50,7 +50,7 @@ async def test_month_is_dropped_all_the_same_and_what_outlives_it_is_guarded_aga
         kept, gone = await log.decide(old), await log.decide(old)
         await log.digest_month(old)
         async with log.governance() as connection:
-            subject = HoldSubject(decision_id=UUID(kept.decision_id))
+            subject = HoldSubject(decision_id=UUID(str(kept.decision_id)))
             await place_hold(connection, subject, reason="lawsuit 7", change=CHANGE)
             results = [result async for result in drop_months(connection, PERIODS, change=CHANGE)]
         (consumer,) = [each for each in results if each.due.retention_class == "consumer"]
