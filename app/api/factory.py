@@ -28,6 +28,7 @@ from app.api.routes import (
     governance,
     health,
     policies,
+    rollback,
     rollout,
     whatif,
 )
@@ -36,7 +37,20 @@ from app.api.security_headers import http_middleware
 from app.settings import Settings
 from app.version import VERSION
 
-_RESOURCES = (decide, decisions, audit, channels, challenger, drafts, whatif, policies, governance, rollout, health)
+_RESOURCES = (
+    decide,
+    decisions,
+    audit,
+    channels,
+    challenger,
+    drafts,
+    whatif,
+    policies,
+    rollback,
+    governance,
+    rollout,
+    health,
+)
 
 
 class GateApp:

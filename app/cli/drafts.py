@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,16 +13,19 @@ from app.cli.channels import moment_of
 from app.cli.errors import CommandError
 from app.cli.governance import Actor, change_of, governed
 from app.cli.policy import File, checked_file
+from app.cli.policy_checks import write_document
 from app.cli.signing import Person, Secret, sign
-from app.domain.canonical import digest, instant_text
+from app.domain.canonical import Json, digest, instant_text
 from app.domain.compiler import compile_policy
 from app.domain.lint import lint
+from app.domain.lint_findings import Finding
 from app.domain.policy import differences
 from app.domain.signing import Statement
 from app.governance import drafts, reports
 from app.governance.drafts import Draft, DraftContent, DraftState
 from app.governance.signature import new_nonce
-from app.policies.store import find_policy
+from app.journal.usage import field_usage
+from app.policies.store import StoredPolicy, find_policy
 
 app = typer.Typer(name="drafts", help="Write, submit and approve policies.", no_args_is_help=True)
 
@@ -57,16 +60,31 @@ def rollback(
 ) -> None:
     """Submit a draft that repeats an old version, signed; a second person approves it."""
 
-    async def work(connection: AsyncConnection) -> Draft:
-        stored = await find_policy(connection, version)
-        if stored is None:
-            raise CommandError(f"there is no version {version}")
-        content = DraftContent.repeating(stored, comment=comment, effective_from=None)
-        draft = await drafts.create_draft(connection, content, contributor=person, change=change_of(actor))
-        return await _submit(connection, draft, person, secret, actor)
+    async def read(connection: AsyncConnection) -> StoredPolicy | None:
+        return await find_policy(connection, version)
 
-    draft = governed(work)
+    stored = governed(read)
+    if stored is None:
+        raise CommandError(f"there is no version {version}")
+    content = DraftContent.repeating(stored, comment=comment, effective_from=None)
+    findings = _lint(stored.document())
+    nonce = new_nonce()
+    statement = Statement(act="submit", subject="policy", nonce=nonce, digest=content.digest)
+    signature = sign(person, secret, statement)
+    draft = governed(
+        lambda link: drafts.create_submitted_draft(
+            link,
+            content,
+            contributor=person,
+            signature=signature,
+            nonce=nonce,
+            warnings=_codes(findings),
+            findings=map(str, findings),
+            change=change_of(actor),
+        )
+    )
     typer.echo(f"draft {draft.draft_id} repeats version {version} and is in review")
+    _tell_findings(draft)
 
 
 @app.command("list")
@@ -87,8 +105,7 @@ def show(draft_id: DraftId) -> None:
         base = None if draft.based_on is None else await find_policy(connection, draft.based_on)
         typer.echo(_line(draft))
         typer.echo(f"document {draft.digest.hex()}")
-        for warning in draft.warnings:
-            typer.echo(f"warning  {warning}")
+        _tell_findings(draft)
         for report in await reports.list_reports(connection, draft_id):
             stale = "" if report.document_digest == draft.digest else " (on an earlier document)"
             typer.echo(f"report   {report.report_digest.hex()}{stale}")
@@ -96,6 +113,16 @@ def show(draft_id: DraftId) -> None:
             typer.echo(f"  {difference}")
 
     governed(work)
+
+
+@app.command("export")
+def export(
+    draft_id: DraftId,
+    form: Annotated[Literal["json", "yaml"], typer.Option("--format", help="What to write.")] = "yaml",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file; standard output if none.")] = None,
+) -> None:
+    """Write the document of a draft, to read, lint and try it before it is approved."""
+    write_document(read_draft(draft_id).policy().document(), form, output)
 
 
 @app.command("report")
@@ -120,11 +147,24 @@ def attach_report(
 def submit(draft_id: DraftId, person: Person, secret: Secret, actor: Actor) -> None:
     """Put a draft up for review, as its author. Errors of lint stand in the way."""
 
-    async def work(connection: AsyncConnection) -> Draft:
-        return await _submit(connection, await _draft(connection, draft_id), person, secret, actor)
-
-    draft = governed(work)
-    typer.echo(f"draft {draft.draft_id} is in review" + "".join(f"\nwarning  {each}" for each in draft.warnings))
+    draft = read_draft(draft_id)
+    findings = _lint(draft.document())
+    nonce = new_nonce()
+    statement = Statement(act="submit", subject="policy", nonce=nonce, digest=draft.digest, moment=draft.effective_from)
+    signature = sign(person, secret, statement)
+    submitted = governed(
+        lambda link: drafts.submit_draft(
+            link,
+            draft,
+            signature=signature,
+            nonce=nonce,
+            warnings=_codes(findings),
+            findings=map(str, findings),
+            change=change_of(actor),
+        )
+    )
+    typer.echo(f"draft {draft_id} is in review")
+    _tell_findings(submitted)
 
 
 @app.command("approve")
@@ -185,21 +225,30 @@ def _close(draft_id: int, state: DraftState, note: str, actor: str) -> None:
     typer.echo(_line(governed(lambda link: drafts.close_draft(link, draft_id, state, note=note, change=change))))
 
 
-async def _submit(connection: AsyncConnection, draft: Draft, person: str, secret: str, actor: str) -> Draft:
-    findings = lint(compile_policy(draft.document()))
-    errors = [str(finding) for finding in findings if finding.severity == "error"]
+def _lint(document: dict[str, Json]) -> tuple[Finding, ...]:
+    """What lint warns of, with the applications of the last 30 days before it; its errors end the command."""
+    usage = governed(field_usage, "REPEATABLE READ")
+    findings = lint(compile_policy(document), carried=usage)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    for finding in errors:
+        typer.echo(f"{finding}", err=True)
     if errors:
-        raise CommandError(f"lint: {errors[0]}" + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""))
-    nonce = new_nonce()
-    statement = Statement(act="submit", subject="policy", nonce=nonce, digest=draft.digest, moment=draft.effective_from)
-    return await drafts.submit_draft(
-        connection,
-        draft,
-        signature=sign(person, secret, statement),
-        nonce=nonce,
-        warnings={finding.code.value for finding in findings},
-        change=change_of(actor),
-    )
+        raise CommandError("lint: errors stand in the way of a review")
+    return tuple(findings)
+
+
+def _codes(findings: tuple[Finding, ...]) -> set[str]:
+    return {finding.code.value for finding in findings}
+
+
+def _tell_findings(draft: Draft) -> None:
+    for finding in draft.findings or draft.warnings:
+        typer.echo(finding if finding.startswith("warning") else f"warning {finding}")
+
+
+def read_draft(draft_id: int) -> Draft:
+    """The draft, or the end of the command."""
+    return governed(lambda link: _draft(link, draft_id))
 
 
 async def _draft(connection: AsyncConnection, draft_id: int) -> Draft:

@@ -32,6 +32,7 @@ _POLL_SECONDS = 0.05
 _PIPE_WIDTH = 160
 
 File = Annotated[Path, typer.Argument(help="A policy as JSON or YAML, told by the end of its name.")]
+Wait = Annotated[float, typer.Option(min=0, max=600, help="Seconds to wait until all live workers serve it.")]
 _REFERENCE = "A file, the number of a published version, or `active`."
 
 
@@ -93,12 +94,28 @@ def publish_file(
     if_active: Annotated[
         int | None, typer.Option(min=1, help="Publish only where this version is still the active one.")
     ] = None,
-    wait: Annotated[float, typer.Option(min=0, max=600, help="Seconds to wait until all live workers serve it.")] = 0,
+    wait: Wait = 0,
 ) -> None:
     """Check a policy, store it as the next version and make it the active one."""
+    _publish(checked_file(file), actor=actor, comment=comment, if_active=if_active, wait=wait)
+
+
+@app.command("rollback")
+def rollback(
+    version: Annotated[int, typer.Argument(min=1, help="The version to bring back.")],
+    *,
+    actor: Actor,
+    comment: Annotated[str, typer.Option(help="Why, for the audit log.")],
+    wait: Wait = 0,
+) -> None:
+    """Make an old version the active one again, as a new version. Where that takes two persons: `drafts rollback`."""
+    compiled = compiled_reference(str(version))
+    _publish(compiled, actor=actor, comment=comment, if_active=None, wait=wait)
+
+
+def _publish(compiled: CompiledPolicy, *, actor: str, comment: str | None, if_active: int | None, wait: float) -> None:
     if not read_settings().single_person_mode:
         raise CommandError("GATE_SINGLE_PERSON_MODE is off, so one person cannot publish")
-    compiled = checked_file(file)
 
     async def work(connection: AsyncConnection) -> tuple[Published, Rollout]:
         published = await publish(

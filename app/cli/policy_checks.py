@@ -16,6 +16,7 @@ from app.cli.governance import governed
 from app.cli.junit import PolicyRun, junit_xml
 from app.cli.policy import File, compiled_file, compiled_reference
 from app.cli.policy import app as policy_commands
+from app.domain.canonical import Json
 from app.domain.cases import CaseResult, run_cases
 from app.domain.lint import lint
 from app.domain.lint_findings import FieldUsage
@@ -91,7 +92,11 @@ def export(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The file; standard output if none.")] = None,
 ) -> None:
     """Write a policy as a document to keep, compare or publish again: the canonical form, whatever it was read from."""
-    document = compiled_reference(which).document.document()
+    write_document(compiled_reference(which).document.document(), form, output)
+
+
+def write_document(document: dict[str, Json], form: Literal["json", "yaml"], output: Path | None) -> None:
+    """Write a policy's document to a file, or to standard output."""
     text = dump_yaml(document) if form == "yaml" else orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n"
     if output is None:
         typer.echo(text, nl=False)

@@ -42,6 +42,15 @@ _POLICY = "A policy's file, the number of a published version, or `active`."
 
 Since = Annotated[str | None, typer.Option("--from", help="Decided at or after: a date or an instant (UTC).")]
 Until = Annotated[str | None, typer.Option("--to", help="Decided before: a date or an instant (UTC).")]
+Channels = Annotated[list[str] | None, typer.Option("--channel", help="Code of a channel; again for more.")]
+Probabilities = Annotated[Path | None, typer.Option("--pd", help="YAML or JSON: probabilities of default by band.")]
+LossPct = Annotated[int, typer.Option("--lgd-pct", min=0, max=100, help="Loss given default, in percent.")]
+ExposurePct = Annotated[
+    int, typer.Option("--ead-pct", min=0, max=100, help="Exposure at default, in percent of the amount.")
+]
+Reviewers = Annotated[
+    int | None, typer.Option("--reviewers", min=0, help="How many there are, to compare escalations with.")
+]
 Directory = Annotated[
     Path | None, typer.Option("--extract", help="Folder of the log's extract. Default: GATE_EXTRACT_DIRECTORY.")
 ]
@@ -66,13 +75,11 @@ def whatif(
     baseline: Annotated[str | None, typer.Option(help=f"Compare with this policy. {_POLICY}")] = None,
     since: Since = None,
     until: Until = None,
-    channel: Annotated[list[str] | None, typer.Option(help="Code of a channel; again for more.")] = None,
-    pd: Annotated[Path | None, typer.Option(help="YAML or JSON: probabilities of default by band.")] = None,
-    lgd_pct: Annotated[int, typer.Option(min=0, max=100, help="Loss given default, in percent.")] = 65,
-    ead_pct: Annotated[int, typer.Option(min=0, max=100, help="Exposure at default, in percent of the amount.")] = 75,
-    reviewers: Annotated[
-        int | None, typer.Option(min=0, help="How many there are, to compare escalations with.")
-    ] = None,
+    channel: Channels = None,
+    pd: Probabilities = None,
+    lgd_pct: LossPct = 65,
+    ead_pct: ExposurePct = 75,
+    reviewers: Reviewers = None,
     extract: Directory = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the report's canonical JSON here.")
@@ -84,20 +91,14 @@ def whatif(
     Against `log`, the log's columns are brought up to date first, as the governance login. Against a file neither a
     server nor a database is needed.
     """
-    _require_extra()
-    from app.whatif.extract import Selection
-
+    require_extra()
     policy = compiled_reference(draft)
     compared = None if baseline is None else compiled_reference(baseline)
-    selection = Selection(
-        decided_from=_instant("--from", since),
-        decided_to=_instant("--to", until),
-        channels=frozenset(channel) if channel else None,
-    )
-    economics = _economics(pd, lgd_pct, ead_pct)
+    selection = selected(since, until, channel)
+    economics = economics_of(pd, lgd_pct, ead_pct)
     if against == "log":
-        source: LogExtract = _extracted(_directory(extract), selection)
-        report = _run(source, policy, compared, economics, reviewers)
+        source: LogExtract = log_extract(extract_directory(extract), selection)
+        report = run_what_if(source, policy, compared, economics, reviewers)
     else:
         if mapping is None:
             raise CommandError("a file of past applications needs --mapping")
@@ -106,14 +107,13 @@ def whatif(
         with history(
             Path(against), mapping, places=_places(channels), columns=columns, at=moment, selection=selection
         ) as past:
-            report = _run(past, policy, compared, economics, reviewers)
+            report = run_what_if(past, policy, compared, economics, reviewers)
     if output is not None:
         output.write_bytes(report.content)
     if as_json:
         typer.echo(orjson.dumps(report.whole(), option=orjson.OPT_INDENT_2).decode())
     else:
-        console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False)
-        print_report(report, console)
+        show_report(report)
 
 
 @app.command("extract")
@@ -122,15 +122,29 @@ def bring_up_to_date(since: Since = None, until: Until = None, extract: Director
 
     Works as the governance login. The folder holds applicants' data, readable by its owner alone.
     """
-    _require_extra()
-    from app.whatif.extract import Selection
-
-    selection = Selection(decided_from=_instant("--from", since), decided_to=_instant("--to", until))
-    source = _extracted(_directory(extract), selection)
+    require_extra()
+    source = log_extract(extract_directory(extract), selected(since, until))
     typer.echo(f"{source.rows:,} decisions in {source.days:,} days agree with the log")
 
 
-def _extracted(directory: Path, selection: Selection) -> LogExtract:
+def show_report(report: Report) -> None:
+    """Print a report for a person."""
+    print_report(report, Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False))
+
+
+def selected(since: str | None, until: str | None, channels: list[str] | None = None) -> Selection:
+    """Which decisions the options choose."""
+    from app.whatif.extract import Selection
+
+    return Selection(
+        decided_from=_instant("--from", since),
+        decided_to=_instant("--to", until),
+        channels=frozenset(channels) if channels else None,
+    )
+
+
+def log_extract(directory: Path, selection: Selection) -> LogExtract:
+    """The log's columns, brought up to date first."""
     from app.whatif.extract import ExtractError
     from app.whatif.reconcile import LogChangedError, reconcile
 
@@ -145,13 +159,14 @@ def _extracted(directory: Path, selection: Selection) -> LogExtract:
             raise CommandError(str(error)) from None
 
 
-def _run(
+def run_what_if(
     source: Source,
     draft: CompiledPolicy,
     baseline: CompiledPolicy | None,
     economics: Economics,
     reviewers: int | None,
 ) -> Report:
+    """Decide again, and show on a terminal how far it is."""
     from app.whatif.per_row import DisagreementError
     from app.whatif.run import what_if
 
@@ -164,7 +179,8 @@ def _run(
             raise CommandError(f"{error}; there is no report") from None
 
 
-def _economics(bands: Path | None, lgd_pct: int, ead_pct: int) -> Economics:
+def economics_of(bands: Path | None, lgd_pct: int, ead_pct: int) -> Economics:
+    """What is assumed; the bands are read from a file."""
     from app.whatif.economics import Economics, EconomicsError, read_bands
 
     if bands is None:
@@ -203,7 +219,8 @@ def _yaml(file: Path) -> object:
         raise CommandError(f"{file} is not YAML or JSON") from None
 
 
-def _directory(given: Path | None) -> Path:
+def extract_directory(given: Path | None) -> Path:
+    """Where the extract lies, as the option or the setting says."""
     directory = given or read_settings().extract_directory
     if directory is None:
         raise CommandError("where does the extract lie? Say --extract or set GATE_EXTRACT_DIRECTORY")
@@ -233,7 +250,8 @@ def _instant(option: str, text: str | None) -> datetime | None:
         raise typer.BadParameter(f"{option} must be a date, or an instant with a UTC offset") from None
 
 
-def _require_extra() -> None:
+def require_extra() -> None:
+    """End the command where the libraries of arrays are not installed."""
     if any(importlib.util.find_spec(name) is None for name in ("numpy", "pyarrow")):
         raise CommandError(f"this needs the extra: {how_to_install('whatif')}")
 

@@ -403,6 +403,7 @@ policy_drafts = Table(
     Column("submitted_at", _Instant),
     Column("nonce", Text),
     Column("warnings", ARRAY(Text)),
+    Column("findings", ARRAY(Text)),
     Column("approved_by", Text, ForeignKey(persons.c.person_id)),
     Column("approved_at", _Instant),
     Column("acknowledged_warnings", ARRAY(Text)),

@@ -67,6 +67,7 @@ class Draft:
     submitted_at: datetime | None
     nonce: str | None
     warnings: tuple[str, ...]
+    findings: tuple[str, ...]
     approved_by: str | None
     approved_at: datetime | None
     acknowledged_warnings: tuple[str, ...]
@@ -134,13 +135,14 @@ _AMEND = text(
     " :effective_from, :contributor, :actor, :request_id)"
 )
 _SUBMIT = text(
-    "SELECT * FROM gate.draft_submit(:draft_id, :person_id, :nonce, :digest, :warnings, :proof, :actor, :request_id)"
+    "SELECT * FROM gate.draft_submit(:draft_id, :person_id, :nonce, :digest, :warnings, :findings,"
+    " :proof, :actor, :request_id)"
 )
 _CREATE_SUBMITTED = text(
     "SELECT submitted.* FROM gate.draft_create(:name, :document, :digest, :repeats_version, :comment, :effective_from,"
     " :contributor, :actor, :request_id) AS draft,"
-    " LATERAL gate.draft_submit(draft.draft_id, :person_id, :nonce, :digest, :warnings, :proof, :actor, :request_id)"
-    " AS submitted"
+    " LATERAL gate.draft_submit(draft.draft_id, :person_id, :nonce, :digest, :warnings, :findings, :proof, :actor,"
+    " :request_id) AS submitted"
 )
 _APPROVE = text(
     "SELECT * FROM gate.draft_approve(:draft_id, :person_id, :digest, :report_digest, :acknowledged, :comment, :proof,"
@@ -192,9 +194,11 @@ async def submit_draft(
     signature: Signature,
     nonce: str,
     warnings: Iterable[str],
+    findings: Iterable[str] = (),
     change: Change,
 ) -> Draft:
-    """Put a draft up for review, signed by its author. `warnings`: the codes that lint found.
+    """Put a draft up for review, signed by its author. `warnings`: the codes that lint found,
+    and `findings` says each in words.
 
     Raises:
         ForbiddenChangeError: where the signature does not hold, or its person writes no policies.
@@ -206,6 +210,7 @@ async def submit_draft(
         "nonce": nonce,
         "digest": draft.digest,
         "warnings": sorted(set(warnings)),
+        "findings": list(findings),
         "proof": signature.proof,
     }
     return await _changed(connection, _SUBMIT, given, change)
@@ -219,6 +224,7 @@ async def create_submitted_draft(
     signature: Signature,
     nonce: str,
     warnings: Iterable[str],
+    findings: Iterable[str] = (),
     change: Change,
 ) -> Draft:
     """Store a draft that is in review already: one statement, so that both happen or neither does.
@@ -233,6 +239,7 @@ async def create_submitted_draft(
         "person_id": signature.person_id,
         "nonce": nonce,
         "warnings": sorted(set(warnings)),
+        "findings": list(findings),
         "proof": signature.proof,
     }
     return await _changed(connection, _CREATE_SUBMITTED, given, change)
@@ -341,7 +348,7 @@ def _draft(row: RowMapping) -> Draft:
     values: dict[str, Any] = {
         name: value.astimezone(UTC) if isinstance(value, datetime) else value for name, value in row.items()
     }
-    for name in ("contributors", "warnings", "acknowledged_warnings"):
+    for name in ("contributors", "warnings", "findings", "acknowledged_warnings"):
         values[name] = tuple(values[name] or ())
     values["state"] = DraftState(values["state"])
     values["text"] = values.pop("document")

@@ -16,6 +16,7 @@ from app.governance import persons
 from app.governance.persons import PersonRole
 from app.policies.defaults import default_policy
 from tests.api.conftest import Service, StartService
+from tests.retention.decision_log import opened
 from tests.support.cluster import Database
 from tests.support.service import application
 
@@ -192,6 +193,52 @@ async def test_the_audit_log_is_read_in_pages(governed: Service) -> None:
     assert [row["sequence"] for row in (*first["rows"], *second["rows"])] == [1, 2, 3, 4]
     assert second["rows"][0]["previous_hash"] == first["rows"][1]["hash"]
     assert (await (await governed.client("origination")).get("/v1/audit")).status_code == 403
+
+
+async def test_one_request_brings_a_version_back(service: Service) -> None:
+    author = await service.client("policy-author")
+    await author.post("/v1/policies", json=_changed())
+    answer = await author.post("/v1/policies/rollbacks", json={"version": 1, "comment": "too loose"})
+    assert answer.status_code in {200, 202}, answer.text
+    assert (answer.json()["version"], answer.json()["changed"]) == (3, True)
+    assert [each["text"] for each in answer.json()["differences"]] == ["BU03 bureau.score for general: 610 -> 620"]
+    unknown = await author.post("/v1/policies/rollbacks", json={"version": 9, "comment": "x"})
+    assert unknown.status_code == 404
+
+
+async def test_where_two_persons_decide_one_request_puts_the_old_version_up_for_review(
+    governed: Service, secrets: dict[str, str]
+) -> None:
+    author = await governed.client("policy-author")
+    wanted = {"version": 1, "comment": "too loose"}
+    unsigned = await author.post("/v1/policies/rollbacks", json=wanted)
+    assert (unsigned.status_code, unsigned.json()["errors"][0]["pointer"]) == (422, "/proof")
+    active = (await author.get("/v1/policies/1")).json()
+    proof = _proof(secrets["policy-author"], "submit", "policy", digest=bytes.fromhex(active["digest"]))
+    signed = await author.post("/v1/policies/rollbacks", json=wanted | {"nonce": NONCE, "proof": proof})
+    assert signed.status_code == 201, signed.text
+    assert (signed.json()["state"], signed.json()["repeats_version"]) == ("in_review", 1)
+    assert (await author.get("/v1/policies/active")).json()["version"] == 1
+
+
+async def test_what_applications_of_late_never_carried_is_a_warning_to_acknowledge(
+    governed: Service, secrets: dict[str, str]
+) -> None:
+    async with opened(governed.database) as log:
+        for _ in range(100):  # of these, lint speaks; they carry the reference of the applicant alone
+            await log.decide(datetime.now(UTC) - timedelta(hours=1))
+    author, approver = await governed.client("policy-author"), await governed.client("policy-approver")
+    draft = await _submitted(author, secrets["policy-author"])
+    assert "L15-field-not-carried" in draft["warnings"]
+    assert any(each.startswith("warning L15-field-not-carried BU03") for each in draft["findings"])
+    path = f"{DRAFTS}/{draft['draft_id']}/approve"
+    without = draft | {"warnings": [code for code in draft["warnings"] if code != "L15-field-not-carried"]}
+    refused = await approver.post(path, json=_approval(secrets["policy-approver"], without))
+    assert (refused.status_code, "acknowledges every warning" in refused.text) == (422, True)
+    unsigned = _approval(secrets["policy-approver"], without) | {"acknowledged_warnings": draft["warnings"]}
+    assert (await approver.post(path, json=unsigned)).status_code == 403
+    approved = await approver.post(path, json=_approval(secrets["policy-approver"], draft))
+    assert approved.json()["acknowledged_warnings"] == draft["warnings"]
 
 
 async def test_two_versions_are_compared_in_words(service: Service) -> None:

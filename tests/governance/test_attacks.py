@@ -179,7 +179,7 @@ async def test_a_proof_is_taken_once(governance: AsyncEngine, database: Database
         proof = people.sign_submission(draft, draft.nonce or "").proof
         with pytest.raises(asyncpg.UniqueViolationError):
             await connection.execute(
-                "SELECT gate.draft_submit($1, $2, $3, $4, '{}', $5, 'x', NULL)",
+                "SELECT gate.draft_submit($1, $2, $3, $4, '{}', '{}', $5, 'x', NULL)",
                 again["draft_id"],
                 AUTHOR,
                 draft.nonce,
@@ -204,7 +204,7 @@ async def test_an_author_cannot_be_invented(attacker: asyncpg.Connection, draft:
     for person_id in ("cleo", "nobody"):
         with pytest.raises(asyncpg.PostgresError, match="not that of a person"):
             await attacker.execute(
-                "SELECT gate.draft_submit($1, $2, $3, $4, '{}', $5, 'x', NULL)",
+                "SELECT gate.draft_submit($1, $2, $3, $4, '{}', '{}', $5, 'x', NULL)",
                 fresh["draft_id"],
                 person_id,
                 nonce,

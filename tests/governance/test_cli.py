@@ -55,7 +55,7 @@ def _policy(folder: Path) -> Path:
 def test_two_persons_put_a_policy_into_effect(terminal: Terminal, secrets: dict[str, str], tmp_path: Path) -> None:
     assert "draft 1" in terminal("drafts", "create", _policy(tmp_path), "--comment", "looser")
     shown = terminal("drafts", "submit", 1, "--person", "ada", secret=secrets["ada"])
-    warnings = re.findall(r"^warning  (\S+)$", shown, re.MULTILINE)
+    warnings = set(re.findall(r"^warning (\S+) ", shown, re.MULTILINE))
     found = terminal("drafts", "show", 1)
     assert "BU03 bureau.score for general: 620 -> 610" in found
     digest = re.findall(r"^document ([0-9a-f]{64})$", found, re.MULTILINE)[0]
@@ -66,6 +66,54 @@ def test_two_persons_put_a_policy_into_effect(terminal: Terminal, secrets: dict[
     with pytest.raises(CommandError, match="not that of a person"):
         terminal(*approve, "ben", secret=secrets["ada"])
     assert "version 2" in terminal(*approve, "ben", secret=secrets["ben"])
+
+
+def test_the_document_of_a_draft_is_written_for_who_approves_it(
+    terminal: Terminal, secrets: dict[str, str], tmp_path: Path
+) -> None:
+    terminal("drafts", "create", _policy(tmp_path))
+    file = tmp_path / "draft.yaml"
+    terminal("drafts", "export", 1, "--output", file)
+    assert terminal("policy", "diff", "active", file) == "BU03 bureau.score for general: 620 -> 610\n"
+    assert json.loads(terminal("drafts", "export", 1, "--format", "json"))["name"] == document()["name"]
+
+
+def test_an_approval_names_the_report_that_the_command_stored(
+    terminal: Terminal, secrets: dict[str, str], tmp_path: Path
+) -> None:
+    terminal("governance", "set", "--report-required", "--reason", "tests")
+    terminal("drafts", "create", _policy(tmp_path))
+    submitted = terminal("drafts", "submit", 1, "--person", "ada", secret=secrets["ada"])
+    told = terminal("drafts", "what-if", 1, "--extract", tmp_path / "extract", "--reviewers", 2)
+    assert "stored as report 1 of draft 1" in told
+    report = re.findall(r"^report ([0-9a-f]{64})$", told, re.MULTILINE)[0]
+    shown = terminal("drafts", "show", 1)
+    assert f"report   {report}\n" in shown
+    digest = re.findall(r"^document ([0-9a-f]{64})$", shown, re.MULTILINE)[0]
+    warnings = set(re.findall(r"^warning (\S+) ", submitted, re.MULTILINE))
+    acknowledged = [part for code in warnings for part in ("--acknowledge", code)]
+    approve = ("drafts", "approve", 1, "--document", digest, *acknowledged, "--person", "ben")
+    with pytest.raises(CommandError, match="names a what-if report"):
+        terminal(*approve, secret=secrets["ben"])
+    assert "version 2" in terminal(*approve, "--report", report, secret=secrets["ben"])
+
+
+def test_one_command_brings_a_version_back(terminal: Terminal, tmp_path: Path) -> None:
+    terminal("policy", "publish", _policy(tmp_path), "--comment", "looser")
+    told = terminal("policy", "rollback", 1, "--comment", "too loose")
+    assert "version 3 is published and active" in told
+    assert "BU03 bureau.score for general: 610 -> 620" in told
+    with pytest.raises(CommandError, match="there is no version 9"):
+        terminal("policy", "rollback", 9, "--comment", "x")
+
+
+def test_a_rollback_by_two_persons_is_one_command_of_each(
+    terminal: Terminal, secrets: dict[str, str], tmp_path: Path
+) -> None:
+    with pytest.raises(CommandError, match="one person cannot publish"):
+        terminal("policy", "publish", _policy(tmp_path))
+    told = terminal("drafts", "rollback", 1, "--comment", "x", "--person", "ada", secret=secrets["ada"])
+    assert "draft 1 repeats version 1 and is in review" in told
 
 
 def test_a_secret_is_printed_once_and_rotates(terminal: Terminal, secrets: dict[str, str]) -> None:

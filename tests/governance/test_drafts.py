@@ -18,7 +18,18 @@ from app.domain.compiler import compile_policy
 from app.governance import drafts, persons, reports
 from app.governance.drafts import DraftContent, DraftState
 from app.policies import store
-from tests.governance.people import APPROVER, AUTHOR, CHANGE, OTHER, People, approve, content, document, in_review
+from tests.governance.people import (
+    APPROVER,
+    AUTHOR,
+    CHANGE,
+    OTHER,
+    People,
+    approve,
+    content,
+    document,
+    in_review,
+    report_on,
+)
 
 
 async def _active(engine: AsyncEngine) -> store.StoredPolicy:
@@ -109,8 +120,8 @@ async def test_where_a_report_is_required_it_is_one_on_this_draft(
     with pytest.raises(InvalidChangeError, match="what-if report"):
         await approve(governance, people, draft)
     async with governance.begin() as connection:
-        strange = await reports.put_report(connection, other, '{"of":"other"}', change=CHANGE)
-        report = await reports.put_report(connection, draft, '{"of":"draft"}', change=CHANGE)
+        strange = await reports.put_report(connection, other, report_on(other), change=CHANGE)
+        report = await reports.put_report(connection, draft, report_on(draft), change=CHANGE)
     for given in (strange.report_digest, report.report_digest):
         async with governance.begin() as connection:
             approving = drafts.approve_draft(
@@ -129,6 +140,17 @@ async def test_where_a_report_is_required_it_is_one_on_this_draft(
             with pytest.raises(InvalidChangeError, match="no such report"):
                 await approving
             await connection.rollback()
+
+
+async def test_a_report_that_names_another_document_is_not_stored_with_the_draft(
+    governance: AsyncEngine, people: People
+) -> None:
+    """Else a report on a harmless document would do for the approval of another one."""
+    draft, harmless = await in_review(governance, people, 640), await in_review(governance, people, 650)
+    for text_of_report in (report_on(harmless), '{"draft":{}}', "[]", "null", "no JSON"):
+        async with governance.connect() as connection:
+            with pytest.raises(InvalidChangeError):
+                await reports.put_report(connection, draft, text_of_report, change=CHANGE)
 
 
 async def test_a_draft_on_top_of_another_policy_than_the_active_one_is_refused(

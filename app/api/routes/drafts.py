@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -27,18 +28,19 @@ from app.api.schemas.governance import (
     DraftSummaryDocument,
     ReportDocument,
     ReportList,
-    RollbackRequest,
     Submission,
 )
 from app.api.signatures import signature_of
 from app.db.changes import Change
 from app.domain.compiler import CompiledPolicy, compile_policy
 from app.domain.lint import lint
+from app.domain.lint_findings import Finding
 from app.domain.policy import differences
 from app.governance import drafts
 from app.governance.drafts import Draft, DraftContent, DraftState
 from app.governance.reports import find_report, list_reports
 from app.identities.principal import Principal, Role
+from app.journal.usage import field_usage
 from app.policies.store import find_policy
 
 PATH = "/v1/policies/drafts"
@@ -162,13 +164,14 @@ async def submit_draft(
     signature = signature_of(caller, body.proof)
     async with gate.admin_engine.connect() as connection:
         draft = await _found(connection, draft_id)
-        warnings = await _lint(await asyncio.to_thread(compile_policy, draft.document()))
+        findings = await lint_for_review(gate, await asyncio.to_thread(compile_policy, draft.document()))
         draft = await drafts.submit_draft(
             connection,
             draft,
             signature=signature,
             nonce=body.nonce,
-            warnings=warnings,
+            warnings=codes_of(findings),
+            findings=map(str, findings),
             change=_change(request, caller),
         )
         return await _whole(connection, response, draft)
@@ -263,46 +266,17 @@ async def get_report(request: Request, draft_id: DraftId, report_id: ReportId, _
     return ReportDocument.of(report)
 
 
-@router.post(
-    "/v1/policies/rollbacks",
-    summary="Bring a version back",
-    status_code=201,
-    response_model=DraftDocument,
-    responses={201: {"headers": ETAG_HEADER}, **problem_responses(*_CHANGED, ProblemType.INVALID_POLICY)},
-)
-async def roll_back(request: Request, body: RollbackRequest, caller: Author) -> Response:
-    """One request: a draft that repeats the version, signed and in review. A second person approves it as any other."""
-    gate: Runtime = request.app.state.gate
-    signature = signature_of(caller, body.proof)
-    change = _change(request, caller)
-    async with gate.admin_engine.connect() as connection:
-        stored = await find_policy(connection, body.version)
-        if stored is None:
-            raise Problem(ProblemType.NOT_FOUND, "There is no such version.")
-        warnings = await _lint(await asyncio.to_thread(compile_policy, stored.document()))
-        content = DraftContent.repeating(stored, comment=body.comment, effective_from=None)
-        draft = await drafts.create_submitted_draft(
-            connection,
-            content,
-            contributor=caller.person_id,
-            signature=signature,
-            nonce=body.nonce,
-            warnings=warnings,
-            change=change,
-        )
-        return await _created(connection, draft)
-
-
 async def stored_draft(
     connection: AsyncConnection, content: DraftContent, *, contributor: str | None, change: Change
 ) -> Response:
     """The answer to a document that has become a draft."""
-    return await _created(
+    return await created(
         connection, await drafts.create_draft(connection, content, contributor=contributor, change=change)
     )
 
 
-async def _created(connection: AsyncConnection, draft: Draft) -> Response:
+async def created(connection: AsyncConnection, draft: Draft) -> Response:
+    """The answer to what has become a draft."""
     response = Response()
     document = await _whole(connection, response, draft)
     headers = {"ETag": etag(draft.revision), "Location": f"{PATH}/{draft.draft_id}"}
@@ -326,13 +300,15 @@ async def _closed(
         return await _whole(connection, response, draft)
 
 
-async def _lint(compiled: CompiledPolicy) -> frozenset[str]:
-    """The codes of the warnings.
+async def lint_for_review(gate: Runtime, compiled: CompiledPolicy) -> tuple[Finding, ...]:
+    """What lint warns of, with the applications of the last 30 days before it.
 
     Raises:
         Problem: invalid-policy, with every error of lint.
     """
-    findings = await asyncio.to_thread(lint, compiled)
+    async with gate.read_engine.connect() as connection:
+        usage = await field_usage(connection)
+    findings = await asyncio.to_thread(lint, compiled, carried=usage)
     errors = [
         FieldError(pointer="", detail=f"{found.code}: {found.detail}", row=found.row, column=found.column)
         for found in findings
@@ -340,6 +316,11 @@ async def _lint(compiled: CompiledPolicy) -> frozenset[str]:
     ]
     if errors:
         raise Problem(ProblemType.INVALID_POLICY, errors=errors)
+    return tuple(findings)
+
+
+def codes_of(findings: Iterable[Finding]) -> frozenset[str]:
+    """The codes that an approval acknowledges."""
     return frozenset(found.code.value for found in findings)
 
 

@@ -83,7 +83,7 @@ WRITING_ROLES = (Role.POLICY_AUTHOR, Role.ADMIN)
 Reader = Annotated[Principal, Depends(require(*READING_ROLES))]
 Author = Annotated[Principal, Depends(require(*WRITING_ROLES))]
 
-_PUBLISHED: dict[int | str, dict[str, Any]] = {
+PUBLISHED: dict[int | str, dict[str, Any]] = {
     200: {"description": "Published, and every live worker serves it.", "headers": ETAG_HEADER},
     202: {
         "description": "Published; `rollout.pending` lists the workers that do not serve it yet.",
@@ -204,7 +204,7 @@ async def validate_policy(request: Request, _: Reader) -> ValidatedPolicy:
     summary="Publish a policy",
     response_model=PublishedPolicy,
     responses={
-        **_PUBLISHED,
+        **PUBLISHED,
         **problem_responses(*DOCUMENT_PROBLEMS, ProblemType.CONFLICT, ProblemType.PRECONDITION_FAILED),
     },
     openapi_extra={"requestBody": DOCUMENT_BODY, "parameters": [IF_MATCH_PARAMETER]},
@@ -219,7 +219,7 @@ async def publish_policy(request: Request, query: Annotated[PublishQuery, Query(
     gate: Runtime = request.app.state.gate
     expected = expected_version(request)
     compiled = await compiled_body(request)
-    if not await _single_person(gate):
+    if not await single_person(gate):
         await _require_active(gate, expected)
         content = DraftContent.of(compiled, comment=query.comment, effective_from=None)
         change = change_by(request, caller)
@@ -233,7 +233,7 @@ async def publish_policy(request: Request, query: Annotated[PublishQuery, Query(
             comment=query.comment,
             change=change_by(request, caller),
         )
-    return await _published_answer(gate, published, CaseResults.of(compiled, ()), query.wait)
+    return await published_answer(gate, published, CaseResults.of(compiled, ()), query.wait)
 
 
 @router.patch(
@@ -241,7 +241,7 @@ async def publish_policy(request: Request, query: Annotated[PublishQuery, Query(
     summary="Change one threshold of one rule for one tier",
     response_model=PublishedPolicy,
     responses={
-        **_PUBLISHED,
+        **PUBLISHED,
         **problem_responses(
             ProblemType.NOT_FOUND,
             ProblemType.CONFLICT,
@@ -269,7 +269,7 @@ async def change_threshold(
     """
     gate: Runtime = request.app.state.gate
     expected = required_version(request)
-    single_person = await _single_person(gate)
+    alone = await single_person(gate)
     value = list(body.value) if isinstance(body.value, tuple) else body.value
     async with gate.admin_engine.connect() as connection:
         base = await active_policy(connection)
@@ -281,15 +281,15 @@ async def change_threshold(
         changed = with_threshold(policy, code, tier, value)
         compiled = await asyncio.to_thread(compile_policy, changed.document())
         change = change_by(request, caller)
-        if not single_person:
+        if not alone:
             content = DraftContent.of(compiled, comment=body.comment, effective_from=None)
             return await drafts.stored_draft(connection, content, contributor=caller.person_id, change=change)
         published = await publish(connection, compiled, expected_active=expected, comment=body.comment, change=change)
     cases = CaseResults.of(compiled, await asyncio.to_thread(check_cases, compiled))
-    return await _published_answer(gate, published, cases, query.wait)
+    return await published_answer(gate, published, cases, query.wait)
 
 
-async def _single_person(gate: Runtime) -> bool:
+async def single_person(gate: Runtime) -> bool:
     """Whether one person may publish alone: the setting can forbid it, and so can the database."""
     if not gate.settings.single_person_mode:
         return False
@@ -310,7 +310,8 @@ def change_by(request: Request, caller: Principal) -> Change:
     return Change(actor=caller.subject, request_id=request_context(request.scope).request_id)
 
 
-async def _published_answer(gate: Runtime, published: Published, cases: CaseResults, wait_seconds: float) -> Response:
+async def published_answer(gate: Runtime, published: Published, cases: CaseResults, wait_seconds: float) -> Response:
+    """The answer to what one person has published: 200 once every live worker serves it, else 202."""
     rollout = await _rolled_out(gate, published.revision, wait_seconds)
     answer = PublishedPolicy(
         version=published.version,

@@ -84,14 +84,17 @@ class AuditQuery(RequestModel):
 
 
 class RollbackRequest(RequestModel):
-    """A version to bring back, signed by who asks: act `submit`, subject `policy`, the digest of that version."""
+    """A version to bring back, signed by who asks: act `submit`, subject `policy`, the digest of that version.
+
+    In the single-person mode it takes no signature.
+    """
 
     model_config = _example(version=3, comment="too many escalations", **_SIGNED)
 
     version: Annotated[int, Field(ge=1, le=MAX_NUMBER)]
     comment: Reason
-    nonce: Nonce
-    proof: Proof
+    nonce: Nonce | None = None
+    proof: Proof | None = None
 
 
 class Submission(RequestModel):
@@ -247,7 +250,8 @@ class DraftSummaryDocument(AnswerModel):
     submitted_by: str | None
     submitted_at: datetime | None
     nonce: Annotated[str | None, Field(description="What an approval signs besides the document.")]
-    warnings: Annotated[tuple[str, ...], Field(description="What lint found when it was submitted.")]
+    warnings: Annotated[tuple[str, ...], Field(description="Codes of what lint found when it was submitted.")]
+    findings: Annotated[tuple[str, ...], Field(description="The same in words, each with its row and column.")]
     approved_by: str | None
     approved_at: datetime | None
     acknowledged_warnings: tuple[str, ...]

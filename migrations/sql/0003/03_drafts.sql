@@ -20,6 +20,7 @@ CREATE TABLE gate.policy_drafts (
     submitted_at timestamptz,
     nonce text,
     warnings text[],
+    findings text[],
     approved_by text REFERENCES gate.persons,
     approved_at timestamptz,
     acknowledged_warnings text[],
@@ -60,10 +61,10 @@ BEGIN
         RAISE EXCEPTION 'a draft that is % does not become %', OLD.state, NEW.state USING ERRCODE = 'CG409';
     ELSIF OLD.state <> 'draft'
           AND (OLD.name, OLD.document, OLD.digest, OLD.repeats_version, OLD.based_on, OLD.effective_from, OLD.submitted_by,
-               OLD.contributors, OLD.nonce, OLD.warnings)
+               OLD.contributors, OLD.nonce, OLD.warnings, OLD.findings)
               IS DISTINCT FROM
               (NEW.name, NEW.document, NEW.digest, NEW.repeats_version, NEW.based_on, NEW.effective_from, NEW.submitted_by,
-               NEW.contributors, NEW.nonce, NEW.warnings)
+               NEW.contributors, NEW.nonce, NEW.warnings, NEW.findings)
           OR OLD.approved_by IS NOT NULL
           AND (OLD.approved_by, OLD.approved_at, OLD.acknowledged_warnings, OLD.report_digest)
               IS DISTINCT FROM (NEW.approved_by, NEW.approved_at, NEW.acknowledged_warnings, NEW.report_digest)
@@ -172,10 +173,10 @@ BEGIN
 END $$;
 
 -- The author signs the document, and from when on it should hold: `submit`, `policy`, a nonce of the author's own.
--- p_warnings are the codes of what lint found; the approver has to acknowledge them.
+-- p_warnings are the codes of what lint found, which the approver has to acknowledge; p_findings says each in words.
 CREATE FUNCTION gate.draft_submit(
-    p_draft_id integer, p_person_id text, p_nonce text, p_digest bytea, p_warnings text[], p_proof bytea, p_actor text,
-    p_request_id text
+    p_draft_id integer, p_person_id text, p_nonce text, p_digest bytea, p_warnings text[], p_findings text[],
+    p_proof bytea, p_actor text, p_request_id text
 ) RETURNS gate.policy_drafts LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_before gate.policy_drafts := gate.draft_locked(p_draft_id);
@@ -192,7 +193,7 @@ BEGIN
                                    v_before.effective_from, NULL, p_proof);
     UPDATE gate.policy_drafts
     SET state = 'in_review', submitted_by = p_person_id, submitted_at = clock_timestamp(), nonce = p_nonce,
-        warnings = ARRAY(SELECT DISTINCT w FROM unnest(p_warnings) w ORDER BY w),
+        warnings = ARRAY(SELECT DISTINCT w FROM unnest(p_warnings) w ORDER BY w), findings = p_findings,
         revision = revision + 1, updated_at = clock_timestamp()
     WHERE draft_id = p_draft_id RETURNING * INTO v_after;
     PERFORM gate.audit_append(p_actor, 'draft.submit', p_draft_id::text, gate.draft_summary(v_before),
@@ -299,7 +300,7 @@ BEGIN
     RETURN v_after;
 END $$;
 
--- Stores a report on the document that the draft has now. The same one again is the same one.
+-- Stores a report on the document that the draft has now, which the report names too. The same one again is the same one.
 CREATE FUNCTION gate.report_put(
     p_draft_id integer, p_document_digest bytea, p_report text, p_report_digest bytea, p_actor text, p_request_id text
 ) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -311,6 +312,8 @@ BEGIN
         RAISE EXCEPTION 'the report is on another document than the draft has' USING ERRCODE = 'CG412';
     ELSIF sha256(convert_to(p_report, 'UTF8')) IS DISTINCT FROM p_report_digest THEN
         RAISE EXCEPTION 'the digest is not that of the report' USING ERRCODE = 'CG422';
+    ELSIF p_report::jsonb #>> '{draft,digest}' IS DISTINCT FROM encode(p_document_digest, 'hex') THEN
+        RAISE EXCEPTION 'the report says that it is on another document' USING ERRCODE = 'CG422';
     ELSIF v_draft.state NOT IN ('draft', 'in_review') THEN
         RAISE EXCEPTION 'the draft is % and takes no report', v_draft.state USING ERRCODE = 'CG409';
     END IF;
