@@ -117,21 +117,21 @@ async def test_aliases_are_put_and_taken_away(admin: httpx.AsyncClient) -> None:
 
 async def test_the_list_is_filtered_and_paged_in_the_order_of_codes(analyst: httpx.AsyncClient) -> None:
     everything = (await analyst.get("/v1/channels", params={"limit": 200})).json()
-    codes = [channel["code"] for channel in everything["channels"]]
+    codes = [channel["code"] for channel in everything["items"]]
     assert codes == sorted(codes)
     assert everything["next_cursor"] is None
     paged: list[str] = []
     cursor: str | None = None
     while True:
         page = (await analyst.get("/v1/channels", params={"limit": 3} | ({"cursor": cursor} if cursor else {}))).json()
-        paged += [channel["code"] for channel in page["channels"]]
+        paged += [channel["code"] for channel in page["items"]]
         cursor = page["next_cursor"]
         if cursor is None:
             break
     assert paged == codes
 
     async def found(**filters: Any) -> set[str]:
-        return {channel["code"] for channel in (await analyst.get("/v1/channels", params=filters)).json()["channels"]}
+        return {channel["code"] for channel in (await analyst.get("/v1/channels", params=filters)).json()["items"]}
 
     assert await found(kind="offline") == {"branch-east", "shop-partner"}
     assert await found(state=["suspended", "proposed"]) == {"lead-seller", "campus-group"}
@@ -171,7 +171,7 @@ async def test_the_audit_log_names_the_caller_and_the_request(service: Service, 
 
 async def test_the_named_list_comes_as_json_or_csv(analyst: httpx.AsyncClient) -> None:
     as_json = await analyst.get("/v1/named-list")
-    rows = {row["code"]: row for row in as_json.json()["channels"]}
+    rows = {row["code"]: row for row in as_json.json()["items"]}
     assert "campus-group" not in rows
     assert rows["app-store"]["aliases"] == ["android", "ios"]
     assert rows["app-store"]["tier"] == "prime"

@@ -88,9 +88,9 @@ async def test_the_history_is_paged_latest_first(admin: httpx.AsyncClient) -> No
         assert (await admin.post(PATH, json=body)).status_code == 201
     first = (await admin.get(PATH, params={"limit": 3})).json()
     second = (await admin.get(PATH, params={"limit": 3, "cursor": first["next_cursor"]})).json()
-    begun = [each["valid_from"] for each in first["assignments"] + second["assignments"]]
+    begun = [each["valid_from"] for each in first["items"] + second["items"]]
     assert begun == sorted(begun, reverse=True)
     assert len(begun) == 5
     assert second["next_cursor"] is None
-    open_ended = [each for each in first["assignments"] + second["assignments"] if each["valid_to"] is None]
+    open_ended = [each for each in first["items"] + second["items"] if each["valid_to"] is None]
     assert len(open_ended) == 1

@@ -157,7 +157,7 @@ async def test_one_person_breaks_the_glass_and_it_is_listed(governed: Service, s
         },
     )
     assert opened.status_code == 201, opened.text
-    (listed,) = (await author.get("/v1/break-glass")).json()["break_glass"]
+    (listed,) = (await author.get("/v1/break-glass")).json()["items"]
     assert (listed["state"], listed["version"], listed["person_id"]) == ("open", 2, "demo-policy-author")
     await governed.app.gate.upkeep.tick()
     metrics = await (await governed.client(None)).get("/metrics")
@@ -189,9 +189,9 @@ async def test_a_channel_goes_up_by_a_change_request_alone(governed: Service, se
 async def test_the_audit_log_is_read_in_pages(governed: Service) -> None:
     analyst = await governed.client("analyst")
     first = (await analyst.get("/v1/audit", params={"limit": 2})).json()
-    second = (await analyst.get("/v1/audit", params={"limit": 2, "after": first["next_after"]})).json()
-    assert [row["sequence"] for row in (*first["rows"], *second["rows"])] == [1, 2, 3, 4]
-    assert second["rows"][0]["previous_hash"] == first["rows"][1]["hash"]
+    second = (await analyst.get("/v1/audit", params={"limit": 2, "cursor": first["next_cursor"]})).json()
+    assert [row["sequence"] for row in (*first["items"], *second["items"])] == [1, 2, 3, 4]
+    assert second["items"][0]["previous_hash"] == first["items"][1]["hash"]
     assert (await (await governed.client("origination")).get("/v1/audit")).status_code == 403
 
 

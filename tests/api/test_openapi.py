@@ -139,3 +139,19 @@ def test_parameters_are_described_by_type_and_bounded() -> None:
             )
             if parameter["in"] == "path":
                 assert parameter["required"]
+
+
+def test_every_list_has_one_form() -> None:
+    lists = 0
+    for method, path, operation in operations():
+        content = operation["responses"].get("200", {}).get("content", {})
+        schema = content.get("application/json", {}).get("schema", {})
+        shape = DOCUMENT["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], schema)
+        properties = shape.get("properties", {})
+        names = {parameter["name"] for parameter in operation.get("parameters", ())}
+        if method != "GET" or not ({"next_cursor", "items"} & set(properties) or "limit" in names):
+            continue
+        lists += 1
+        assert {each["type"] for each in properties["items"].get("anyOf", [properties["items"]])} == {"array"}, path
+        assert ("next_cursor" in properties) == ("cursor" in names) == ("limit" in names), path
+    assert lists >= 10

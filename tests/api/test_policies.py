@@ -42,7 +42,7 @@ async def test_a_whole_policy_is_published_and_served(author: httpx.AsyncClient)
     assert active.json()["comment"] == "looser"
     listed = (await author.get(PATH)).json()
     assert listed["active_version"] == 2
-    assert [(each["version"], each["active"]) for each in listed["policies"]] == [(2, True), (1, False)]
+    assert [(each["version"], each["active"]) for each in listed["items"]] == [(2, True), (1, False)]
 
 
 async def test_a_yaml_body_is_the_same_policy(author: httpx.AsyncClient) -> None:
@@ -227,7 +227,7 @@ async def test_versions_are_paged_newest_first(author: httpx.AsyncClient) -> Non
         await author.post(PATH, json=_changed(score))
     first = (await author.get(PATH, params={"limit": 2})).json()
     second = (await author.get(PATH, params={"limit": 2, "cursor": first["next_cursor"]})).json()
-    assert [each["version"] for each in first["policies"] + second["policies"]] == [4, 3, 2, 1]
+    assert [each["version"] for each in first["items"] + second["items"]] == [4, 3, 2, 1]
     assert second["next_cursor"] is None
     refused = await author.get(PATH, params={"cursor": "!"})
     assert refused.status_code == 422

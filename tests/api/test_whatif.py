@@ -87,7 +87,7 @@ async def test_a_run_leaves_a_report_whose_digest_an_approval_names(service: Ser
     run = await _ended(approver, started.headers["location"])
     assert (run["state"], run["failure"], run["rows_done"]) == ("done", None, 3)
     assert run["measured"]["hot_path_microseconds"]["rows"] == 3
-    (listed,) = (await approver.get(f"{path}/reports")).json()["reports"]
+    (listed,) = (await approver.get(f"{path}/reports")).json()["items"]
     assert (listed["report_digest"], listed["created_by"]) == (run["report_digest"], run["created_by"])
     report = (await approver.get(f"{path}/reports/{run['report_id']}")).json()
     assert sha256(report["text"].encode()).hexdigest() == run["report_digest"]
@@ -148,8 +148,8 @@ async def test_the_same_question_on_the_same_rows_gives_the_same_report(service:
     assert content["source"]["channels"] == ["app-store"]
     assert content["expected_loss"]["known"] is True
     page = (await author.get(path, params={"limit": 1})).json()
-    (newest,) = page["runs"]
-    (oldest,) = (await author.get(path, params={"limit": 1, "cursor": page["next_cursor"]})).json()["runs"]
+    (newest,) = page["items"]
+    (oldest,) = (await author.get(path, params={"limit": 1, "cursor": page["next_cursor"]})).json()["items"]
     assert (newest["run_id"], oldest["run_id"]) == (runs[1]["run_id"], runs[0]["run_id"])
 
 
@@ -191,7 +191,7 @@ async def test_a_run_is_cancelled_from_another_worker_and_stores_nothing(
         assert cancelled.json()["cancelled_by"] is not None
     run = await _ended(author, location)
     assert (run["state"], run["report_id"]) == ("cancelled", None)
-    assert (await author.get(f"{path[:-8]}/reports")).json()["reports"] == []
+    assert (await author.get(f"{path[:-8]}/reports")).json()["items"] == []
     assert (await author.post(path, json={})).status_code == 202
 
 

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from sqlalchemy import select
 
 from app.api.auth import require
+from app.api.cursors import number_of, to_cursor
 from app.api.problems import Problem, ProblemType, problem_responses
 from app.api.routes.decisions import DecisionId
 from app.api.runtime import Runtime
@@ -29,13 +30,14 @@ async def get_audit(request: Request, query: Annotated[AuditQuery, Query()], _: 
     before, and `channel-gate audit verify` walks them all.
     """
     gate: Runtime = request.app.state.gate
-    wanted = select(audit_log).where(audit_log.c.sequence > query.after).order_by(audit_log.c.sequence)
+    after = max(query.after, number_of(query.cursor) or 0)
+    wanted = select(audit_log).where(audit_log.c.sequence > after).order_by(audit_log.c.sequence)
     async with gate.admin_engine.connect() as connection:
         found = (await connection.execute(wanted.limit(query.limit + 1))).all()
     page = found[: query.limit]
     return AuditPage(
-        rows=tuple(AuditRow.of(row) for row in page),
-        next_after=page[-1].sequence if len(found) > query.limit else None,
+        items=tuple(AuditRow.of(row) for row in page),
+        next_cursor=to_cursor(page[-1].sequence) if len(found) > query.limit else None,
     )
 
 

@@ -70,7 +70,7 @@ async def list_channels(request: Request, query: Annotated[ChannelQuery, Query()
         )
     page = found[: query.limit]
     return ChannelPage(
-        channels=tuple(ChannelDocument.of(channel, now) for channel in page),
+        items=tuple(ChannelDocument.of(channel, now) for channel in page),
         next_cursor=to_cursor(page[-1].code) if len(found) > query.limit else None,
     )
 
@@ -249,7 +249,7 @@ async def get_tiers(request: Request, code: Code, query: Annotated[TierQuery, Qu
     page = found[: query.limit]
     return TierPage(
         effective=_effective(at, scope, assignment, policy),
-        assignments=tuple(AssignmentDocument.of(each) for each in page),
+        items=tuple(AssignmentDocument.of(each) for each in page),
         next_cursor=to_cursor(page[-1].assignment_id) if len(found) > query.limit else None,
     )
 
@@ -315,7 +315,7 @@ async def named_list(request: Request, _: Reader) -> Response:
             headers={"Content-Disposition": f'attachment; filename="{name}"', "Vary": "Accept"},
         )
     rows = tuple(ListedChannelDocument.of(entry, default_tier) for entry in listed)
-    document = NamedListDocument(at=now, channels=rows).model_dump_json()
+    document = NamedListDocument(at=now, items=rows).model_dump_json()
     return Response(document, media_type=_JSON, headers={"Vary": "Accept"})
 
 

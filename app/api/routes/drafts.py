@@ -79,7 +79,7 @@ async def get_drafts(request: Request, query: Annotated[DraftListQuery, Query()]
         )
     page = found[: query.limit]
     return DraftPage(
-        drafts=tuple(DraftSummaryDocument.of(draft) for draft in page),
+        items=tuple(DraftSummaryDocument.of(draft) for draft in page),
         next_cursor=to_cursor(page[-1].draft_id) if len(found) > query.limit else None,
     )
 
@@ -247,7 +247,7 @@ async def get_reports(request: Request, draft_id: DraftId, _: Reader) -> ReportL
     async with gate.read_engine.connect() as connection:
         await _found(connection, draft_id)
         found = await list_reports(connection, draft_id)
-    return ReportList(reports=tuple(ReportDocument.of(report) for report in found))
+    return ReportList(items=tuple(ReportDocument.of(report) for report in found))
 
 
 @router.get(

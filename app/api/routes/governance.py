@@ -94,7 +94,7 @@ async def get_break_glass(request: Request, query: Annotated[PageQuery, Query()]
         )
     page = found[: query.limit]
     return BreakGlassPage(
-        break_glass=tuple(BreakGlassDocument.of(each) for each in page),
+        items=tuple(BreakGlassDocument.of(each) for each in page),
         next_cursor=to_cursor(page[-1].break_glass_id) if len(found) > query.limit else None,
     )
 
@@ -182,7 +182,7 @@ async def get_change_requests(request: Request, query: Annotated[ChangeQuery, Qu
         )
     page = found[: query.limit]
     return ChangeRequestPage(
-        change_requests=tuple(ChangeRequestDocument.of(each) for each in page),
+        items=tuple(ChangeRequestDocument.of(each) for each in page),
         next_cursor=to_cursor(page[-1].change_id) if len(found) > query.limit else None,
     )
 

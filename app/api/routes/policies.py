@@ -133,7 +133,7 @@ async def get_policies(request: Request, query: Annotated[VersionQuery, Query()]
     page = found[: query.limit]
     return PolicyPage(
         active_version=active,
-        policies=tuple(PolicySummaryDocument.of(summary) for summary in page),
+        items=tuple(PolicySummaryDocument.of(summary) for summary in page),
         next_cursor=to_cursor(page[-1].version) if len(found) > query.limit else None,
     )
 

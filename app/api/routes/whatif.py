@@ -72,7 +72,7 @@ async def get_what_ifs(
         found = await list_runs(connection, draft_id, before_id=number_of(query.cursor), limit=query.limit + 1)
     page = found[: query.limit]
     return WhatIfRunPage(
-        runs=tuple(WhatIfRunDocument.of(run) for run in page),
+        items=tuple(WhatIfRunDocument.of(run) for run in page),
         next_cursor=to_cursor(page[-1].run_id) if len(found) > query.limit else None,
     )
 

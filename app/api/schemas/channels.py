@@ -202,7 +202,7 @@ class ChannelDetail(ChannelDocument):
 class ChannelPage(AnswerModel):
     """One page of the list, in the order of the codes."""
 
-    channels: tuple[ChannelDocument, ...]
+    items: tuple[ChannelDocument, ...]
     next_cursor: str | None
 
 
@@ -251,7 +251,7 @@ class TierPage(AnswerModel):
     """The answer for the moment, and the assignments of all scopes, the latest made first."""
 
     effective: TierAtMoment
-    assignments: tuple[AssignmentDocument, ...]
+    items: tuple[AssignmentDocument, ...]
     next_cursor: str | None
 
 
@@ -293,7 +293,7 @@ class NamedListDocument(AnswerModel):
     """The named list at a moment."""
 
     at: datetime
-    channels: tuple[ListedChannelDocument, ...]
+    items: tuple[ListedChannelDocument, ...]
 
 
 def _fields(channel: RegisteredChannel, at: datetime) -> dict[str, object]:

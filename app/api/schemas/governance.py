@@ -80,6 +80,7 @@ class AuditQuery(RequestModel):
     """A page of the audit log, oldest first."""
 
     after: Annotated[int, Field(ge=0, le=2**53, description="Begin after this row.")] = 0
+    cursor: Annotated[str | None, Field(max_length=200, description="`next_cursor` of the page before.")] = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
 
@@ -294,7 +295,7 @@ class DraftDocument(DraftSummaryDocument):
 class DraftPage(AnswerModel):
     """One page of drafts, newest first."""
 
-    drafts: tuple[DraftSummaryDocument, ...]
+    items: tuple[DraftSummaryDocument, ...]
     next_cursor: str | None
 
 
@@ -334,7 +335,7 @@ class ReportDocument(AnswerModel):
 class ReportList(AnswerModel):
     """The reports on a draft, newest first."""
 
-    reports: tuple[ReportDocument, ...]
+    items: tuple[ReportDocument, ...]
 
 
 class BreakGlassDocument(AnswerModel):
@@ -364,7 +365,7 @@ class BreakGlassDocument(AnswerModel):
 class BreakGlassPage(AnswerModel):
     """One page, newest first."""
 
-    break_glass: tuple[BreakGlassDocument, ...]
+    items: tuple[BreakGlassDocument, ...]
     next_cursor: str | None
 
 
@@ -396,7 +397,7 @@ class ChangeRequestDocument(AnswerModel):
 class ChangeRequestPage(AnswerModel):
     """One page, newest first."""
 
-    change_requests: tuple[ChangeRequestDocument, ...]
+    items: tuple[ChangeRequestDocument, ...]
     next_cursor: str | None
 
 
@@ -432,8 +433,8 @@ class AuditRow(AnswerModel):
 class AuditPage(AnswerModel):
     """One page of the audit log, oldest first."""
 
-    rows: tuple[AuditRow, ...]
-    next_after: Annotated[int | None, Field(description="`after` of the next page.")]
+    items: tuple[AuditRow, ...]
+    next_cursor: str | None
 
 
 class DecisionBundle(AnswerModel):

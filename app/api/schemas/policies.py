@@ -299,7 +299,7 @@ class PolicyPage(AnswerModel):
     """One page of versions, newest first."""
 
     active_version: int | None
-    policies: tuple[PolicySummaryDocument, ...]
+    items: tuple[PolicySummaryDocument, ...]
     next_cursor: str | None
 
 

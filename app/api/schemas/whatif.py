@@ -142,5 +142,5 @@ class WhatIfRunDocument(AnswerModel):
 class WhatIfRunPage(AnswerModel):
     """One page of what-ifs on a draft, newest first."""
 
-    runs: tuple[WhatIfRunDocument, ...]
+    items: tuple[WhatIfRunDocument, ...]
     next_cursor: str | None
