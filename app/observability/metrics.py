@@ -35,7 +35,8 @@ class BoundedLabel:
     """Keeps one label to at most `limit` values; what comes after them is `other`.
 
     The values reserved first have their own, the others in the order in which they come. A value that has its own
-    keeps it: a series must not change its meaning. Workers that reserve the same list in the same order agree.
+    keeps it for the life of the process: a series must not change its meaning. So past the limit workers agree on what
+    they reserved from the same list, and may differ in the rest: there a value's series and `other` both count it.
     """
 
     def __init__(self, limit: int) -> None:

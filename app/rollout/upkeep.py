@@ -18,10 +18,21 @@ _PERIOD_SECONDS = 600.0
 _TICK_SECONDS = 2.0
 """How late a scheduled policy, the end of a break-glass or of an override may be, on top of what it takes."""
 _TICK = text("SELECT * FROM gate.governance_tick()")
-_BUSIEST = """
-    SELECT c.code FROM gate.channel_days d JOIN gate.channels c USING (channel_id)
-    WHERE d.day >= current_date - 30 GROUP BY c.code ORDER BY sum(d.decisions) DESC, c.code LIMIT :limit
-"""
+_BUSIEST = text("""
+    SELECT c.code
+    FROM gate.channels c
+    LEFT JOIN (SELECT channel_id, sum(decisions) AS decisions FROM gate.channel_days
+               WHERE day >= current_date - 30 GROUP BY channel_id) digested USING (channel_id)
+    LEFT JOIN (SELECT channel_id, count(*) AS decisions
+               FROM (SELECT channel_id FROM gate.decisions ORDER BY decision_id DESC LIMIT :latest) latest
+               GROUP BY channel_id) logged USING (channel_id)
+    WHERE digested.decisions IS NOT NULL OR logged.decisions IS NOT NULL
+    ORDER BY digested.decisions DESC NULLS LAST, logged.decisions DESC NULLS LAST, c.code
+    LIMIT :limit
+""")
+"""The busiest channels: by the digests of 30 days, then by the log's newest decisions, whose ids grow with time."""
+_LATEST_DECISIONS = 10_000
+_RANK_WITHIN_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -36,7 +47,12 @@ class Upkeep:
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
     async def start(self) -> None:
-        """Begin; returns at once."""
+        """Begin; returns once the busiest channels have their labels, or soon where the database does not answer."""
+        try:
+            async with asyncio.timeout(_RANK_WITHIN_SECONDS):
+                await self.rank_channels()
+        except (OSError, TimeoutError, sqlalchemy.exc.SQLAlchemyError) as error:
+            _log.warning("upkeep_failed", kind="channel labels", exc_info=error)
         self._tasks = (
             asyncio.create_task(_repeat(self.round, _PERIOD_SECONDS, "round"), name="upkeep"),
             asyncio.create_task(_repeat(self.tick, _TICK_SECONDS, "governance clock"), name="governance clock"),
@@ -50,7 +66,7 @@ class Upkeep:
                 await task
 
     async def round(self) -> None:
-        """Lay out partitions, and report how far ahead they reach, which channels expire and which are the busiest.
+        """Lay out partitions, and report how far ahead they reach and which channels expire.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError, OSError: where the database is away; the next round tries again.
@@ -62,9 +78,17 @@ class Upkeep:
             metrics.PARTITIONS_AHEAD.set(
                 (await connection.execute(text("SELECT gate.partitions_ahead()"))).scalar_one()
             )
-            busiest = await connection.execute(text(_BUSIEST), {"limit": metrics.CHANNEL_LABEL_LIMIT})
-            metrics.CHANNEL_LABELS.reserve(busiest.scalars())
             metrics.record_channels_expiring(await count_expiring(connection))
+
+    async def rank_channels(self) -> None:
+        """Reserve labels for the busiest channels, before the first decision takes one.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, OSError: where the database is away; labels then go by who comes first.
+        """
+        given = {"limit": metrics.CHANNEL_LABEL_LIMIT, "latest": _LATEST_DECISIONS}
+        async with self._engine.connect() as connection:
+            metrics.CHANNEL_LABELS.reserve((await connection.execute(_BUSIEST, given)).scalars())
 
     async def tick(self) -> None:
         """Do what has fallen due: activate what was scheduled, undo what nobody confirmed, end overrides.
