@@ -18,6 +18,7 @@ def main() -> None:
     kinds = parser.add_subparsers(dest="kind")
     throughput = kinds.add_parser("throughput", help="decisions per second beside other servers (the default)")
     rollout = kinds.add_parser("rollout", help="how long a change takes to reach four workers")
+    kinds.add_parser("keys", help="what the check of an API key costs")
     for one in (parser, throughput):
         one.add_argument("--rounds", type=int, default=usual.rounds)
         one.add_argument("--seconds", type=float, default=usual.seconds, help="of each server in each round")
@@ -35,6 +36,10 @@ def main() -> None:
         from benchmarks.rollout import measure_rollout
 
         measure_rollout(publishes=arguments.publishes, lost=arguments.lost, console=console)
+    elif arguments.kind == "keys":
+        from benchmarks.keys import measure_keys
+
+        measure_keys(console)
     elif arguments.kind == "shadow":
         from benchmarks.shadow import measure_shadow
 
