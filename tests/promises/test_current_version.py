@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from app.policies.defaults import default_policy
+from app.rollout.keeper import CHANNEL
 from tests.conftest import StartServer
 from tests.support.applications import application
 from tests.support.cluster import Database, eventually
@@ -109,20 +110,29 @@ async def test_nothing_is_accepted_for_a_channel_after_its_suspension_is_answere
 
 
 async def test_a_lost_notification_is_healed_by_the_poll(seeded_database: Database, start_server: StartServer) -> None:
-    server = await start_server(seeded_database, workers=2, GATE_SNAPSHOT_POLL_SECONDS="1")
+    server = await start_server(seeded_database, workers=2)
     connection = await asyncpg.connect(seeded_database.superuser)
+    heard: list[object] = []
+    await connection.add_listener(CHANNEL, lambda *notification: heard.append(notification))
     # The same change without its notification, as if it had been lost on the way.
     definition = await connection.fetchval("SELECT pg_get_functiondef('gate.next_revision'::regproc)")
-    await connection.execute(definition.replace("PERFORM pg_notify('gate_snapshot', v_revision::text);", ""))
+    unheard = definition.replace("PERFORM pg_notify('gate_snapshot', v_revision::text);", "")
+    assert definition.count("pg_notify") == 1
+    assert "pg_notify" not in unheard
+    await connection.execute(unheard)
     await connection.execute("SELECT gate.channel_set_state('app-store', 'suspended', NULL, 'test', 'unheard', NULL)")
     revision = await connection.fetchval("SELECT revision FROM gate.state")
-    await connection.close()
 
     async def confirmed() -> bool:
         workers = (await server.client("admin").get("/v1/rollout")).json()["workers"]
         return len(workers) == 2 and all(worker["snapshot_revision"] == revision for worker in workers)
 
     await eventually(confirmed, timeout_seconds=5)
+    assert heard == []
+    await connection.execute(definition)
+    await connection.execute("SELECT gate.channel_set_state('app-store', 'active', NULL, 'test', 'heard', NULL)")
+    await eventually(lambda: len(heard) == 1)
+    await connection.close()
 
 
 async def test_a_worker_past_its_lease_decides_nothing(seeded_database: Database, start_server: StartServer) -> None:
