@@ -6,14 +6,15 @@ The attacker holds both logins and the author's secret, sees every signature tha
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from hashlib import sha256
 
 import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.domain.signing import Statement, prove
+from app.domain.signing import Act, Statement, prove
 from app.governance.drafts import Draft
-from tests.governance.people import APPROVER, AUTHOR, People, approve, in_review
+from tests.governance.people import APPROVER, AUTHOR, OTHER, People, approve, in_review, report_on
 from tests.support.cluster import Database
 
 DENIED = asyncpg.InsufficientPrivilegeError
@@ -109,6 +110,31 @@ async def test_what_does_the_work_cannot_be_called(database: Database, draft: Dr
             await connection.execute(f"SELECT {call}")
     finally:
         await connection.close()
+
+
+_SERVING = """governance_tick journal_flush partitions_ahead partitions_ensure quarantine_put shadow_add tier_at
+    worker_beat"""
+_GOVERNANCE = """api_key_create api_key_revoke break_glass_confirm break_glass_end break_glass_open challenger_clear
+    challenger_set change_approve change_close change_request channel_alias_put channel_alias_remove channel_amend
+    channel_register channel_set_state day_digest draft_amend draft_approve draft_close draft_create draft_submit
+    governance_tick hold_place hold_release journal_barrier journal_content_faults journal_days_due journal_digest_make
+    journal_hours keys_expire month_drop month_sweep originator_register partitions_ahead partitions_ensure
+    person_erase policy_publish quarantine_sweep report_put retention_due retention_preview tier_assign tier_at
+    whatif_begin whatif_cancel whatif_end whatif_progress"""
+
+
+@pytest.mark.parametrize(("login", "known"), [("serving", _SERVING), ("governance", _GOVERNANCE)])
+async def test_a_login_calls_these_functions_and_no_other(database: Database, login: str, known: str) -> None:
+    """Each was looked at: can it, alone, make the gate laxer? Who adds one has to answer that."""
+    connection = await asyncpg.connect(getattr(database, login))
+    try:
+        allowed = await connection.fetch(
+            "SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'gate'::regnamespace"
+            " AND has_function_privilege(oid, 'EXECUTE')"
+        )
+    finally:
+        await connection.close()
+    assert {row[0] for row in allowed} == set(known.split())
 
 
 @pytest.mark.parametrize("function", ["draft_submit", "draft_approve", "break_glass_open", "change_approve"])
@@ -219,6 +245,89 @@ async def test_another_digest_than_the_drafts_is_not_approved(
     proof = people.sign_approval(draft).proof
     with pytest.raises(asyncpg.PostgresError, match="another one"):
         await attacker.execute(APPROVE, draft.draft_id, APPROVER, bytes(32), proof)
+
+
+async def test_a_signature_for_one_report_does_not_do_for_another(
+    attacker: asyncpg.Connection, draft: Draft, people: People
+) -> None:
+    """The attacker stores a report that tells what the approver likes to hear, and swaps it in."""
+    reports = [report_on(draft), report_on(draft) + " "]
+    for report in reports:
+        await attacker.execute(
+            "SELECT gate.report_put($1, $2, $3, sha256(convert_to($3, 'UTF8')), 'x', NULL)",
+            draft.draft_id,
+            draft.digest,
+            report,
+        )
+    seen, swapped = (sha256(report.encode()).digest() for report in reports)
+    proof = people.sign_approval(draft, report_digest=seen).proof
+    for given in (swapped, None):
+        with pytest.raises(asyncpg.PostgresError, match="not that of a person"):
+            await attacker.execute(
+                "SELECT gate.draft_approve($1, $2, $3, $4, '{}', 'x', $5, 'x', NULL)",
+                draft.draft_id,
+                APPROVER,
+                draft.digest,
+                given,
+                proof,
+            )
+
+
+@pytest.mark.parametrize("act", ["submit", "confirm", "break-glass", "request"])
+async def test_a_signature_for_another_act_approves_nothing(
+    attacker: asyncpg.Connection, draft: Draft, people: People, act: Act
+) -> None:
+    statement = Statement(act=act, subject=f"draft/{draft.draft_id}", nonce=draft.nonce or "", digest=draft.digest)
+    proof = people.sign(APPROVER, statement).proof
+    with pytest.raises(asyncpg.PostgresError, match="not that of a person"):
+        await attacker.execute(APPROVE, draft.draft_id, APPROVER, draft.digest, proof)
+
+
+async def test_who_has_both_roles_does_not_approve_what_they_submitted(
+    attacker: asyncpg.Connection, draft: Draft, people: People
+) -> None:
+    own = await attacker.fetchrow(
+        "SELECT * FROM gate.draft_create($1, $2, $3, NULL, NULL, NULL, NULL, 'x', NULL)",
+        draft.name,
+        draft.text,
+        draft.digest,
+    )
+    nonce = "both-roles-nonce-1"
+    submission = Statement(act="submit", subject="policy", nonce=nonce, digest=draft.digest)
+    await attacker.execute(
+        "SELECT gate.draft_submit($1, $2, $3, $4, '{}', '{}', $5, 'x', NULL)",
+        own["draft_id"],
+        OTHER,
+        nonce,
+        draft.digest,
+        people.sign(OTHER, submission).proof,
+    )
+    approval = Statement(act="approve", subject=f"draft/{own['draft_id']}", nonce=nonce, digest=draft.digest)
+    with pytest.raises(asyncpg.PostgresError, match="who wrote a draft does not approve it"):
+        await attacker.execute(APPROVE, own["draft_id"], OTHER, draft.digest, people.sign(OTHER, approval).proof)
+
+
+async def test_when_a_draft_takes_effect_is_what_its_author_signed(
+    attacker: asyncpg.Connection, draft: Draft, people: People
+) -> None:
+    """The service writes another moment into the draft than the one that the author was shown."""
+    moved = await attacker.fetchrow(
+        "SELECT * FROM gate.draft_create($1, $2, $3, NULL, NULL, now() + interval '1 day', NULL, 'x', NULL)",
+        draft.name,
+        draft.text,
+        draft.digest,
+    )
+    nonce = "another-moment-001"
+    statement = Statement(act="submit", subject="policy", nonce=nonce, digest=draft.digest)
+    with pytest.raises(asyncpg.PostgresError, match="not that of a person"):
+        await attacker.execute(
+            "SELECT gate.draft_submit($1, $2, $3, $4, '{}', '{}', $5, 'x', NULL)",
+            moved["draft_id"],
+            AUTHOR,
+            nonce,
+            draft.digest,
+            people.sign(AUTHOR, statement).proof,
+        )
 
 
 async def test_a_submitted_document_is_not_changed_under_the_approver(

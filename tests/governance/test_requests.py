@@ -187,6 +187,44 @@ async def test_a_demotion_ends_an_override_and_is_not_undone_by_its_expiry(
 
 
 @pytest.mark.usefixtures("channel")
+@pytest.mark.parametrize("before", ["general", None])
+@pytest.mark.parametrize(
+    "scope", [Scope(), Scope(product="unsecured_consumer"), Scope(jurisdiction="CN")], ids=["same", "product", "place"]
+)
+async def test_one_person_does_not_make_an_override_last(
+    governance: AsyncEngine, people: People, before: str | None, scope: Scope
+) -> None:
+    """It is prime for a while: the same tier again, without an end, would be prime for good."""
+    if before is not None:
+        await _assign(governance, before)
+    end = datetime.now(UTC) + timedelta(days=1)
+    await _both(governance, people, tier_change("web", Scope(), tier="prime", cause=Cause.MANUAL, valid_to=end))
+    with pytest.raises(ForbiddenChangeError, match="second person"):
+        await _assign(governance, "prime", scope)
+    await _assign(governance, "general", scope)
+
+
+@pytest.mark.usefixtures("channel")
+async def test_one_person_does_not_go_round_a_demotion_that_is_to_come(governance: AsyncEngine, people: People) -> None:
+    """It is risk from tomorrow on: general for a product from today on would stay general then."""
+    async with governance.begin() as connection:
+        await tiers.assign(
+            connection,
+            "web",
+            Scope(),
+            tier="risk",
+            valid_from=datetime.now(UTC) + timedelta(days=1),
+            valid_to=None,
+            cause=Cause.RETIERING,
+            reason="x",
+            change=CHANGE,
+        )
+    with pytest.raises(ForbiddenChangeError, match="second person"):
+        await _assign(governance, "general", Scope(product="unsecured_consumer"))
+    await _assign(governance, "risk", Scope(product="unsecured_consumer"))
+
+
+@pytest.mark.usefixtures("channel")
 @pytest.mark.parametrize(
     ("cause", "lasts"), [(Cause.MANUAL, None), (Cause.RETIERING, timedelta(days=1))], ids=["open", "ends"]
 )

@@ -95,30 +95,65 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WHERE t ->> 'code' = p_tier
 $$;
 
--- Whether some decision would have a more trusted tier once the scope has this one. It is asked for the scope itself and
--- for what it shares with every other scope of the channel: (product, any) takes over from (any, jurisdiction). What
--- cannot be compared counts as up.
+-- Which tier holds for a product and jurisdiction, as `tier_at`. p_lasting: as if every override were over already, so
+-- that what was before it goes on, or a wider scope.
+CREATE FUNCTION gate.tier_held(
+    p_code text, p_product text, p_jurisdiction text, p_at timestamptz, p_lasting boolean
+) RETURNS TABLE (tier text, product text, jurisdiction text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT CASE WHEN p_lasting THEN coalesce(o.tier_before, a.tier) ELSE a.tier END, s.product, s.jurisdiction
+    FROM gate.channels c
+    JOIN gate.scopes s USING (channel_id)
+    JOIN gate.tier_assignments a USING (scope_id)
+    LEFT JOIN gate.tier_overrides o ON o.assignment_id = a.assignment_id AND o.ended_at IS NULL
+    WHERE c.code = p_code AND a.valid @> p_at
+      AND (s.product IS NULL OR s.product = p_product)
+      AND (s.jurisdiction IS NULL OR s.jurisdiction = p_jurisdiction)
+      AND NOT (p_lasting AND o.assignment_id IS NOT NULL AND o.tier_before IS NULL)
+    ORDER BY s.product IS NOT NULL DESC, s.jurisdiction IS NOT NULL DESC
+    LIMIT 1;
+END $$;
+
+-- Whether some decision would have a more trusted tier once the scope has this one from p_at on. It is asked for the
+-- scope itself and for what it shares with every other scope of the channel: (product, any) takes over from (any,
+-- jurisdiction); for p_at and each later moment that brings another assignment; and with overrides as they are and once
+-- they are over, else one person could make lasting what two have allowed for a time. What cannot be compared is up.
 CREATE FUNCTION gate.tier_moves_up(
     p_code text, p_product text, p_jurisdiction text, p_tier text, p_at timestamptz
 ) RETURNS boolean LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_rank integer := gate.tier_rank(p_tier);
     v_default text;
-    v_shared record;
+    v_asked record;
     v_now record;
     v_before integer;
 BEGIN
     SELECT p.document::jsonb ->> 'default_tier' INTO v_default
     FROM gate.state s JOIN gate.policies p ON p.version = s.policy_version;
-    FOR v_shared IN
-        SELECT p_product AS product, p_jurisdiction AS jurisdiction
-        UNION
-        SELECT coalesce(p_product, s.product), coalesce(p_jurisdiction, s.jurisdiction)
-        FROM gate.scopes s JOIN gate.channels c USING (channel_id)
-        WHERE c.code = p_code AND coalesce(s.product = p_product, true)
-          AND coalesce(s.jurisdiction = p_jurisdiction, true)
+    FOR v_asked IN
+        SELECT shared.*, moment.*, lasting.*
+        FROM (
+            SELECT p_product AS product, p_jurisdiction AS jurisdiction
+            UNION
+            SELECT coalesce(p_product, s.product), coalesce(p_jurisdiction, s.jurisdiction)
+            FROM gate.scopes s JOIN gate.channels c USING (channel_id)
+            WHERE c.code = p_code AND coalesce(s.product = p_product, true)
+              AND coalesce(s.jurisdiction = p_jurisdiction, true)
+        ) shared,
+        (
+            SELECT p_at AS at
+            UNION
+            SELECT edge FROM gate.channels c JOIN gate.scopes s USING (channel_id)
+                JOIN gate.tier_assignments a USING (scope_id), LATERAL (VALUES (lower(a.valid)), (upper(a.valid))) e (edge)
+            WHERE c.code = p_code AND edge > p_at
+        ) moment,
+        (VALUES (false), (true)) lasting (lasting)
     LOOP
-        SELECT * INTO v_now FROM gate.tier_at(p_code, v_shared.product, v_shared.jurisdiction, p_at);
+        SELECT * INTO v_now
+        FROM gate.tier_held(p_code, v_asked.product, v_asked.jurisdiction, v_asked.at, v_asked.lasting);
         CONTINUE WHEN FOUND AND (v_now.product IS NOT NULL, v_now.jurisdiction IS NOT NULL)
                                 > (p_product IS NOT NULL, p_jurisdiction IS NOT NULL);
         v_before := gate.tier_rank(coalesce(v_now.tier, v_default));

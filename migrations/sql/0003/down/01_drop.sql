@@ -3,7 +3,7 @@ DROP FUNCTION gate.governance_tick, gate.tier_override_end, gate.apply_tier, gat
     gate.change_approve, gate.change_locked, gate.change_request, gate.change_summary, gate.break_glass_end,
     gate.break_glass_confirm, gate.break_glass_locked, gate.break_glass_open, gate.report_put, gate.draft_close,
     gate.draft_approve, gate.draft_activate, gate.draft_submit, gate.draft_amend, gate.draft_create, gate.draft_summary,
-    gate.draft_locked, gate.require_document, gate.tier_assign, gate.tier_moves_up, gate.tier_rank,
+    gate.draft_locked, gate.require_document, gate.tier_assign, gate.tier_moves_up, gate.tier_held, gate.tier_rank,
     gate.channel_set_state, gate.channel_register, gate.policy_make_active, gate.policy_publish, gate.fence_policies,
     gate.fence, gate.require_signature, gate.signed_message, gate.instant_text, gate.is_single_person,
     gate.governance_set, gate.person_unlock, gate.person_amend, gate.person_rotate, gate.person_add, gate.failures_of,
