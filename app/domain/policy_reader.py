@@ -94,7 +94,7 @@ def read_policy(document: object, problems: list[PolicyProblem]) -> PolicyDocume
         rules=tuple(
             rule
             for i, raw in enumerate(rows_of(top, "rules", MAX_RULES))
-            if (rule := _rule(i, raw, problems)) is not None
+            if (rule := _rule(i, raw, [tier.code for tier in tiers], problems)) is not None
         ),
         cases=tuple(_case(i, raw, problems) for i, raw in enumerate(rows_of(top, "cases", MAX_CASES, ()))),
     )
@@ -199,18 +199,17 @@ def _ceiling(row: Row) -> CeilingPolicy:
     return ceiling
 
 
-def _rule(position: int, raw: object, problems: list[PolicyProblem]) -> Rule | None:
+def _rule(position: int, raw: object, tiers: Collection[str], problems: list[PolicyProblem]) -> Rule | None:
     code = raw.get("code") if isinstance(raw, Mapping) else None
     row = Row(code if is_rule_code(code) else f"rules[{position}]", raw, problems)
     op = row.read("op", member(Op), Op.KNOWN)
-    thresholds = by_tier(row, "thresholds", threshold_of)
     rule = Rule(
         code=row.read("code", rule_code, ""),
         when=_conditions(row),
         field=row.read("field", bounded_text, ""),
         op=op,
-        thresholds=thresholds,
-        effect=_effects(row, thresholds),
+        thresholds=by_tier(row, "thresholds", threshold_of),
+        effect=_effects(row, tiers),
         if_missing=row.read("if_missing", optional(missing_effect), None, None if op is Op.KNOWN else ABSENT),
         priority=row.read("priority", integer(0, MAX_PRIORITY), 0),
         confidential=row.read("confidential", boolean, False, False),
@@ -224,7 +223,7 @@ def _rule(position: int, raw: object, problems: list[PolicyProblem]) -> Rule | N
 
 
 def _effects(row: Row, tiers: Collection[str]) -> dict[str, Effect]:
-    """The effect of a failure by tier; a plain effect holds for every tier that has a threshold."""
+    """The effect of a failure by tier; a plain effect holds for every tier that the policy has."""
     raw = row.take("effect", None)
     if isinstance(raw, Mapping):
         return {str(tier): converted(row, f"effect.{tier}", item, ADVERSE) for tier, item in raw.items()}

@@ -258,3 +258,13 @@ def test_any_junk_anywhere_is_refused_or_compiles_and_never_crashes(data: st.Dat
         check_cases(compiled)
         assert canonical_bytes(compiled.document.document())
         assert parse_policy(compiled.document.document()) == compiled.document
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "column"),
+    [({"prime": 1, "general": 2}, "thresholds.risk"), (by_tier(1, 2, 3) | {"gold": 4}, "thresholds.gold")],
+)
+def test_a_tier_that_is_missing_or_unknown_is_one_fault(thresholds: dict[str, int], column: str) -> None:
+    document = default_policy()
+    rule(document, "BU03")["thresholds"] = thresholds
+    assert faults(document) == [("BU03", column)]

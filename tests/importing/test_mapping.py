@@ -96,6 +96,14 @@ def test_a_required_field_that_is_not_mapped_is_named() -> None:
     assert _faults(text) == ["line 2: fields: must name currency"]
 
 
+def test_faults_of_one_section_are_told_together() -> None:
+    text = MINIMAL.replace("  currency: {constant: CNY}\n", "  colour: {constant: red}\n")
+    assert _faults(text) == ["line 2: fields: a request has no colour; must name currency"]
+    both = _faults(MINIMAL + "unknown:\n  amount: not_found\n  submitted_at: not_found\n")
+    expected = "unknown and mapped at once: amount; no cause can be stated for submitted_at"
+    assert [fault.rpartition("mapping: ")[2] for fault in both] == [expected]
+
+
 def test_every_fault_is_told_not_only_the_first() -> None:
     assert len(_faults(MINIMAL + "colour: red\nshape: round\n")) == 2
 

@@ -98,6 +98,7 @@ class Mapper:
         """
         self._mapping = mapping
         self._hash_keys = hash_keys or {}
+        self._require_secrets()
         self._nulls = frozenset(mapping.file.null_values)
         self._currency = self._reader(mapping.fields["currency"])
         attributes = {f"attributes.{name}": source for name, source in mapping.attributes.items()}
@@ -106,6 +107,17 @@ class Mapper:
             for path, source in {**mapping.fields, **attributes}.items()
         )
         self._columns_by_pointer = {pointer: shown for _, pointer, shown, _ in self._readers}
+
+    def _require_secrets(self) -> None:
+        sources = (*self._mapping.fields.values(), *self._mapping.attributes.values())
+        variables = sorted({source.key_from for source in sources if isinstance(source, KeyedHash)})
+        faults = tuple(
+            f"{variable} must hold the secret of the hash, at least {MIN_HASH_KEY_BYTES} bytes"
+            for variable in variables
+            if len(self._hash_keys.get(variable, b"")) < MIN_HASH_KEY_BYTES
+        )
+        if faults:
+            raise MappingError(faults)
 
     def application(self, row: Row) -> Application:
         """The request of a row.
@@ -261,10 +273,7 @@ class Mapper:
         return read
 
     def _keyed_hash(self, source: KeyedHash) -> _Read:
-        key = self._hash_keys.get(source.key_from, b"")
-        if len(key) < MIN_HASH_KEY_BYTES:
-            detail = f"{source.key_from} must hold the secret of the hash, at least {MIN_HASH_KEY_BYTES} bytes"
-            raise MappingError((detail,))
+        key = self._hash_keys[source.key_from]
 
         def read(cells: Row) -> Scalar | _Unknown:
             texts = [text for name in source.hash if (text := cells.get(name)) is not None]

@@ -332,11 +332,8 @@ class ImportMapping(_Strict):
     @classmethod
     def _are_of_the_payload(cls, fields: dict[str, Source]) -> dict[str, Source]:
         strange = sorted(set(fields) - PAYLOAD_PATHS)
-        if strange:
-            raise ValueError(f"a request has no {', '.join(strange)}")
         missing = sorted(REQUIRED_PATHS - set(fields))
-        if missing:
-            raise ValueError(f"must name {', '.join(missing)}")
+        _refuse({"a request has no": strange, "must name": missing})
         return fields
 
     @field_validator("attributes")
@@ -352,12 +349,9 @@ class ImportMapping(_Strict):
         """A cause may be stated for what rules can read, and for what is not mapped at the same time."""
         mapped = set(self.fields) | {f"attributes.{name}" for name in self.attributes}
         twice = sorted(mapped & set(self.unknown))
-        if twice:
-            raise ValueError(f"unknown and mapped at once: {', '.join(twice)}")
         stated = [path for path, source in self.fields.items() if getattr(source, "if_null", None) is not None]
-        strange = sorted(path for path in (*self.unknown, *stated) if not _may_be_unknown(path))
-        if strange:
-            raise ValueError(f"no cause can be stated for {', '.join(strange)}")
+        strange = sorted(path for path in (*self.unknown, *stated) if not _may_be_unknown(path) and path not in twice)
+        _refuse({"unknown and mapped at once:": twice, "no cause can be stated for": strange})
         return self
 
     @property
@@ -366,6 +360,13 @@ class ImportMapping(_Strict):
         sources = (*self.fields.values(), *self.attributes.values())
         named = [name for source in sources if not isinstance(source, Constant) for name in source.columns]
         return tuple(dict.fromkeys([*named, *(refusal.column for refusal in self.refuse)]))
+
+
+def _refuse(faults: Map[str, list[str]]) -> None:
+    """Refuse what is named; nothing where each list is empty."""
+    told = [f"{what} {', '.join(names)}" for what, names in faults.items() if names]
+    if told:
+        raise ValueError("; ".join(told))
 
 
 def parse_mapping(text: str) -> ImportMapping:
