@@ -1,0 +1,67 @@
+"""The tables, as SQLAlchemy reads them. The migrations in SQL are the source; a check holds the two together."""
+
+from __future__ import annotations
+
+from app.db.tables.approvals import (
+    break_glass,
+    change_kinds,
+    change_requests,
+    governance,
+    person_secrets,
+    persons,
+    policy_drafts,
+    signatures,
+    tier_overrides,
+    whatif_reports,
+    whatif_runs,
+)
+from app.db.tables.audit import audit_head, audit_log
+from app.db.tables.base import SCHEMA, metadata
+from app.db.tables.callers import api_keys, originators
+from app.db.tables.challenge import challengers, shadow_hours, shadow_losses, shadow_reasons
+from app.db.tables.journal import decision_keys, decisions, quarantine
+from app.db.tables.registry import channel_aliases, channel_state_changes, channels, scopes, tier_assignments
+from app.db.tables.retention import channel_days, decision_facts, dropped_months, journal_digests, legal_holds
+from app.db.tables.serving import state, workers
+from app.db.tables.versions import policies, policy_activations
+
+__all__ = [
+    "SCHEMA",
+    "api_keys",
+    "audit_head",
+    "audit_log",
+    "break_glass",
+    "challengers",
+    "change_kinds",
+    "change_requests",
+    "channel_aliases",
+    "channel_days",
+    "channel_state_changes",
+    "channels",
+    "decision_facts",
+    "decision_keys",
+    "decisions",
+    "dropped_months",
+    "governance",
+    "journal_digests",
+    "legal_holds",
+    "metadata",
+    "originators",
+    "person_secrets",
+    "persons",
+    "policies",
+    "policy_activations",
+    "policy_drafts",
+    "quarantine",
+    "scopes",
+    "shadow_hours",
+    "shadow_losses",
+    "shadow_reasons",
+    "signatures",
+    "state",
+    "tier_assignments",
+    "tier_overrides",
+    "whatif_reports",
+    "whatif_runs",
+    "workers",
+]
