@@ -6,6 +6,7 @@ the fence, bumps the revision that workers follow, and appends to the audit log,
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -55,6 +56,12 @@ class RegisteredChannel:
     def expired(self, at: datetime) -> bool:
         """Whether the validity has run out."""
         return self.valid_to is not None and at >= self.valid_to
+
+    def shown(self, at: datetime) -> dict[str, object]:
+        """The channel as documents show it at a moment: without the database's own id, with what has run out."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del fields["channel_id"]
+        return fields | {"expired": self.expired(at), "expires_within_days": self.expires_within_days(at)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,7 +185,7 @@ async def _tier_at(connection: AsyncConnection, code: str, scope: tiers.Scope, a
 def _print(found: list[registry.RegisteredChannel], now: datetime, *, as_json: bool) -> None:
     if as_json:
         for channel in found:
-            typer.echo(orjson.dumps(_fields(channel, now)).decode())
+            typer.echo(orjson.dumps(channel.shown(now)).decode())
         return
     table = Table("code", "name", "kind", "state", "owner", "agreement", "valid to", "warning", box=None)
     for channel in found:
@@ -207,20 +207,3 @@ def _warning(channel: registry.RegisteredChannel, now: datetime) -> str:
         return "expired"
     days = channel.expires_within_days(now)
     return "" if days is None else f"within {days} days"
-
-
-def _fields(channel: registry.RegisteredChannel, now: datetime) -> dict[str, object]:
-    return {
-        "code": channel.code,
-        "name": channel.name,
-        "kind": channel.kind,
-        "state": channel.state,
-        "owner": channel.owner,
-        "agreement_id": channel.agreement_id,
-        "services": channel.services,
-        "aliases": channel.aliases,
-        "valid_from": channel.valid_from,
-        "valid_to": channel.valid_to,
-        "expired": channel.expired(now),
-        "expires_within_days": channel.expires_within_days(now),
-    }

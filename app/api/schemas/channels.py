@@ -174,7 +174,7 @@ class ChannelDocument(AnswerModel):
     @classmethod
     def of(cls, channel: RegisteredChannel, at: datetime) -> Self:
         """The document of a channel at a moment."""
-        return cls(**_fields(channel, at))
+        return cls(**channel.shown(at))
 
 
 class StateChangeDocument(AnswerModel):
@@ -196,7 +196,7 @@ class ChannelDetail(ChannelDocument):
     def with_history(cls, channel: RegisteredChannel, history: tuple[StateChange, ...], at: datetime) -> Self:
         """The document of a channel and its moves."""
         moves = tuple(StateChangeDocument.model_validate(move, from_attributes=True) for move in history)
-        return cls(**_fields(channel, at), state_history=moves)
+        return cls(**channel.shown(at), state_history=moves)
 
 
 class ChannelPage(AnswerModel):
@@ -294,23 +294,3 @@ class NamedListDocument(AnswerModel):
 
     at: datetime
     items: tuple[ListedChannelDocument, ...]
-
-
-def _fields(channel: RegisteredChannel, at: datetime) -> dict[str, object]:
-    return {
-        "code": channel.code,
-        "name": channel.name,
-        "kind": channel.kind,
-        "state": channel.state,
-        "owner": channel.owner,
-        "agreement_id": channel.agreement_id,
-        "services": channel.services,
-        "aliases": channel.aliases,
-        "valid_from": channel.valid_from,
-        "valid_to": channel.valid_to,
-        "expired": channel.expired(at),
-        "expires_within_days": channel.expires_within_days(at),
-        "revision": channel.revision,
-        "created_at": channel.created_at,
-        "updated_at": channel.updated_at,
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -175,18 +176,7 @@ class WorkerDocument(AnswerModel):
     @classmethod
     def of(cls, worker: Worker, revision: int) -> Self:
         """The document of a worker."""
-        return cls(
-            worker_id=worker.worker_id,
-            host=worker.host,
-            pid=worker.pid,
-            engine=worker.engine,
-            started_at=worker.started_at,
-            snapshot_revision=worker.snapshot_revision,
-            policy_version=worker.policy_version,
-            seen_at=worker.seen_at,
-            lease_until=worker.lease_until,
-            confirmed=worker.snapshot_revision >= revision,
-        )
+        return cls(**asdict(worker), confirmed=worker.snapshot_revision >= revision)
 
 
 class RolloutDocument(AnswerModel):
