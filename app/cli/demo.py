@@ -54,13 +54,15 @@ def _serve_demo(superuser_url: str, directory: Path) -> int:
     settings = read_settings()
     roles = Roles(owner=settings.owner_role, serving=settings.serving_role, governance=settings.governance_role)
     urls = asyncio.run(bootstrap(superuser_url, roles=roles))
-    os.environ |= urls.environment()
+    extract = os.environ.setdefault("GATE_EXTRACT_DIRECTORY", str((directory / "extract").resolve()))
+    variables = urls.environment() | {"GATE_EXTRACT_DIRECTORY": extract}
+    os.environ |= variables
     os.environ.setdefault("GATE_LOG_FORMAT", "console")
     migrate(urls.owner)
     now = datetime.now(UTC)
     asyncio.run(demo_data.seed(urls.governance, now=now))
     keys = asyncio.run(demo_data.demo_keys(urls.governance, directory / "demo-keys.json"))
-    demo_data.write_environment(directory / "env", urls.environment())
+    demo_data.write_environment(directory / "env", variables)
     application = directory / "demo-application.json"
     demo_data.write_application(application, now=now)
     settings = read_settings()
