@@ -25,7 +25,7 @@ from sqlalchemy import text
 from app.db.changes import Change
 from app.db.engine import make_engine
 from app.domain.compiler import CompiledPolicy, compile_policy
-from app.domain.policy import with_threshold
+from app.domain.policy_changes import with_threshold
 from app.domain.record import replay
 from app.journal.digest import digest_days
 from app.journal.reader import DecisionFilter, stream_decisions

@@ -19,7 +19,7 @@ from app.domain.canonical import Json, digest, instant_text
 from app.domain.compiler import compile_policy
 from app.domain.lint import lint
 from app.domain.lint_findings import Finding
-from app.domain.policy import differences
+from app.domain.policy_changes import differences
 from app.domain.signing import Statement
 from app.governance import drafts, reports
 from app.governance.drafts import Draft, DraftContent, DraftState

@@ -19,7 +19,7 @@ from app.cli.policy_table import print_policy
 from app.domain.cases import check_cases
 from app.domain.compiler import CompiledPolicy, compile_policy
 from app.domain.errors import PolicyError
-from app.domain.policy import differences
+from app.domain.policy_changes import differences
 from app.policies.document_text import DocumentTextError, parse_json, parse_yaml
 from app.policies.document_yaml import dump_yaml
 from app.policies.store import Published, Rollout, active_policy, find_policy, publish, read_rollout

@@ -19,7 +19,8 @@ from app.db.changes import Change, StaleChangeError, refusals
 from app.db.tables import policies, policy_activations, state, workers
 from app.domain.canonical import Json, canonical_bytes, digest
 from app.domain.compiler import CompiledPolicy
-from app.domain.policy import Difference, PolicyDocument, differences
+from app.domain.policy import PolicyDocument
+from app.domain.policy_changes import Difference, differences
 from app.domain.policy_reader import parse_policy
 
 MAX_PAGE = 100

@@ -17,7 +17,7 @@ from app.channels.tiers import Assignment, Scope
 from app.db.tables import audit_log, journal_digests, signatures, tier_overrides
 from app.domain.canonical import instant_text
 from app.domain.errors import PolicyError
-from app.domain.policy import differences
+from app.domain.policy_changes import differences
 from app.governance.break_glass import BreakGlass, break_glass_of_version
 from app.governance.drafts import Draft, draft_of_version
 from app.governance.requests import find_change

@@ -15,7 +15,7 @@ from app.domain.canonical import canonical_bytes
 from app.domain.cases import check_cases
 from app.domain.compiler import UnknownTierError, compile_policy
 from app.domain.errors import PolicyError
-from app.domain.policy import differences, with_threshold
+from app.domain.policy_changes import differences, with_threshold
 from app.domain.policy_reader import parse_policy
 from app.policies.defaults import default_policy
 from tests.domain.builders import policy

@@ -17,7 +17,8 @@ from app.domain.compiler import compile_policy
 from app.domain.errors import PolicyError
 from app.domain.fields import EMPLOYMENT_TYPES, INCOME_VERIFICATION, FieldKind
 from app.domain.intake import read_application
-from app.domain.policy import Effect, Op, with_threshold
+from app.domain.policy import Effect, Op
+from app.domain.policy_changes import with_threshold
 from app.domain.reasons import NextAction, Outcome
 from app.domain.record import record_document, replay, response_document
 from app.domain.screening import screen

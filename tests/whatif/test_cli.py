@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from app.cli import build_app
 from app.cli.errors import CommandError
 from app.domain.canonical import canonical_bytes
-from app.domain.policy import with_threshold
+from app.domain.policy_changes import with_threshold
 from tests.retention.decision_log import DecisionLog, opened
 from tests.support.cluster import Database
 from tests.whatif.stored_log import active_policy, decide

@@ -12,7 +12,7 @@ import pytest
 
 from app.domain.channel import ChannelState
 from app.domain.compiler import CompiledPolicy, compile_policy
-from app.domain.policy import with_threshold
+from app.domain.policy_changes import with_threshold
 from app.retention.erase import LawBasis, erase_person
 from app.whatif import reconcile as reconciling
 from app.whatif.extract import ExtractDirectory, ExtractError, LogExtract, Selection

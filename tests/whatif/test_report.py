@@ -13,7 +13,7 @@ import pytest
 from app.domain.canonical import canonical_bytes, digest
 from app.domain.channel import ChannelState
 from app.domain.compiler import CompiledPolicy, compile_policy
-from app.domain.policy import with_threshold
+from app.domain.policy_changes import with_threshold
 from app.whatif import run
 from app.whatif.economics import Economics, EconomicsError, read_bands
 from app.whatif.evaluation import Evaluation, evaluate

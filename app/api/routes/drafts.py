@@ -35,7 +35,7 @@ from app.db.changes import Change
 from app.domain.compiler import CompiledPolicy, compile_policy
 from app.domain.lint import lint
 from app.domain.lint_findings import Finding
-from app.domain.policy import differences
+from app.domain.policy_changes import differences
 from app.governance import drafts
 from app.governance.drafts import Draft, DraftContent, DraftState
 from app.governance.reports import find_report, list_reports

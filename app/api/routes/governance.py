@@ -35,7 +35,7 @@ from app.api.signatures import signature_of
 from app.channels import registry
 from app.channels.tiers import Scope
 from app.db.changes import Change
-from app.domain.policy import differences
+from app.domain.policy_changes import differences
 from app.governance import break_glass, drafts, requests
 from app.governance.drafts import DraftContent
 from app.governance.persons import read_rules

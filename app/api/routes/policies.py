@@ -56,7 +56,7 @@ from app.db.changes import Change, StaleChangeError
 from app.domain.cases import check_cases
 from app.domain.compiler import compile_policy
 from app.domain.lint import lint
-from app.domain.policy import differences, with_threshold
+from app.domain.policy_changes import differences, with_threshold
 from app.governance.drafts import DraftContent
 from app.governance.persons import read_rules
 from app.identities.principal import Principal, Role

@@ -12,7 +12,7 @@ from app.api.schemas.common import AnswerModel, Code, Instant, Jurisdiction, Pro
 from app.api.schemas.policies import Comment, DifferenceDocument
 from app.channels.tiers import Cause
 from app.domain.channel import ChannelState
-from app.domain.policy import Difference
+from app.domain.policy_changes import Difference
 from app.governance.break_glass import BreakGlass
 from app.governance.drafts import Draft, DraftState
 from app.governance.persons import Rules

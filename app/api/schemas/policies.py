@@ -14,7 +14,7 @@ from app.api.schemas.challengers import FindingDocument
 from app.api.schemas.common import AnswerModel, Reason, RequestModel
 from app.domain.compiler import CompiledPolicy
 from app.domain.errors import PolicyProblem
-from app.domain.policy import Difference
+from app.domain.policy_changes import Difference
 from app.policies.store import PolicySummary, Rollout, StoredPolicy, Worker
 
 MAX_WAIT_SECONDS = 30
