@@ -19,6 +19,11 @@ class Difference:
     after: Json
 
     def __str__(self) -> str:
+        if self.path.startswith(_CASE):
+            if self.before is None and isinstance(self.after, dict):
+                return f"{self.path}: added"
+            if self.after is None and isinstance(self.before, dict):
+                return f"{self.path}: removed"
         return f"{self.path}: {_shown(self.before)} -> {_shown(self.after)}"
 
 
@@ -52,7 +57,8 @@ def differences(before: PolicyDocument, after: PolicyDocument) -> tuple[Differen
     )
 
 
-_KEYED_LISTS = {"rules": "code", "tiers": "code", "attributes": "name"}
+_KEYED_LISTS = {"rules": "code", "tiers": "code", "attributes": "name", "cases": "name"}
+_CASE = 'case "'
 
 
 def _by_code(document: dict[str, Json]) -> dict[str, Json]:
@@ -61,7 +67,9 @@ def _by_code(document: dict[str, Json]) -> dict[str, Json]:
     for section, key in _KEYED_LISTS.items():
         rows = document[section]
         if isinstance(rows, list):
-            keyed[section] = {str(row[key]): row for row in rows if isinstance(row, dict)}
+            named = {str(row.get(key)): row for row in rows if isinstance(row, dict)}
+            if len(named) == len(rows):
+                keyed[section] = dict[str, Json](named)
     return keyed
 
 
@@ -79,6 +87,8 @@ def _readable(path: tuple[str, ...], fields: Mapping[str, str]) -> str:
             return f"{code} {fields[code]} for {tier}"
         case ("rules", code, *column):
             return " ".join(part for part in (code, ".".join(column)) if part)
+        case ("cases", name, *column):
+            return " ".join(part for part in (f'{_CASE}{name}"', ".".join(column)) if part)
         case _:
             return ".".join(path)
 

@@ -215,6 +215,22 @@ def test_rules_that_come_and_go_are_differences_of_their_own() -> None:
     assert shown[1].endswith("-> none")
 
 
+def test_a_case_is_compared_with_the_one_of_its_name() -> None:
+    """Not the list with the list: nobody reads two pages of JSON for one score."""
+    before, document = parse_policy(default_policy()), default_policy()
+    gone, changed = document["cases"][0]["name"], document["cases"][1]["name"]
+    document["cases"][1]["application"]["bureau"]["score"] = 640
+    document["cases"] = [*document["cases"][1:], document["cases"][0] | {"name": "a new one"}]
+    assert [str(difference) for difference in differences(before, parse_policy(document))] == [
+        f'case "{gone}": removed',
+        f'case "{changed}" application.bureau.score: 620 -> 640',
+        'case "a new one": added',
+    ]
+    document["cases"][0]["name"] = "a new one"  # two of one name: the lists are compared as they are
+    (whole,) = differences(before, parse_policy(document))
+    assert whole.path == "cases"
+
+
 JUNK: tuple[Any, ...] = (
     None,
     True,

@@ -98,6 +98,26 @@ def test_an_approval_names_the_report_that_the_command_stored(
     assert "version 2" in terminal(*approve, "--report", report, secret=secrets["ben"])
 
 
+def test_two_persons_put_the_first_policy_into_effect(database: Database, tmp_path: Path) -> None:
+    """As docs/operations.md has it for production: there is no log yet, and nobody ever could publish alone."""
+    terminal = Terminal(database)
+    ada = terminal("persons", "add", "ada", "--role", "policy-author", "--role", "admin").strip()
+    ben = terminal("persons", "add", "ben", "--role", "policy-approver", "--role", "admin").strip()
+    terminal("governance", "set", "--two-persons", "--reason", "production")
+    with pytest.raises(CommandError, match="one person cannot publish"):
+        terminal("policy", "publish", "app/policies/defaults/cny.json")
+    terminal("drafts", "create", "app/policies/defaults/cny.json", "--comment", "first policy")
+    told = terminal("drafts", "what-if", 1, "--extract", tmp_path / "extract")
+    assert "0 decisions decided again" in told
+    terminal("drafts", "submit", 1, "--person", "ada", secret=ada)
+    shown = terminal("drafts", "show", 1)
+    document, report = (
+        re.findall(rf"^{what} +([0-9a-f]{{64}})$", shown, re.MULTILINE)[0] for what in ("document", "report")
+    )
+    approve = ("drafts", "approve", 1, "--document", document, "--report", report, "--person", "ben")
+    assert "version 1" in terminal(*approve, secret=ben)
+
+
 def test_one_command_brings_a_version_back(terminal: Terminal, tmp_path: Path) -> None:
     terminal("policy", "publish", _policy(tmp_path), "--comment", "looser")
     told = terminal("policy", "rollback", 1, "--comment", "too loose")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from app.cli import build_app
@@ -20,7 +22,9 @@ from app.policies.checking import checked_policy
 from app.policies.defaults import default_policy
 from app.policies.document_text import parse_yaml
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "policy-authoring.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+GUIDE = (DOCS / "policy-authoring.md").read_text(encoding="utf-8")
+HEX = "0" * 64
 YAML_BLOCKS = re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)
 RULES = [block for block in YAML_BLOCKS if block.startswith("- code:")]
 
@@ -78,3 +82,33 @@ def test_the_faults_that_the_guide_shows_are_told_like_that() -> None:
     told = {str(problem) for problem in refused.value.problems}
     shown = GUIDE[GUIDE.index("## When it is refused") :].split("```")[1].strip().splitlines()
     assert {line.removeprefix("policy.yaml: ") for line in shown} <= told
+
+
+def _commands(document: str) -> list[str]:
+    """Each line of a shell block that calls `channel-gate`, without its comment."""
+    text = (DOCS / document).read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    return [line.split("  #")[0].strip() for line in blocks.splitlines() if line.startswith("channel-gate ")]
+
+
+@pytest.mark.parametrize("document", ["policy-authoring.md", "governance.md", "what-if.md", "shadow.md"])
+def test_every_command_of_a_guide_can_be_called_as_it_is_written(document: str) -> None:
+    """Not run: read, by the command line itself, down to the last option and argument."""
+    for line in _commands(document):
+        words = shlex.split(re.split(r"\s(?:>|\|)\s", line)[0])[1:]
+        command: Any = typer.main.get_command(build_app())
+        while hasattr(command, "get_command"):
+            name = words.pop(0)
+            found = command.get_command(None, name)
+            assert found is not None, f"{document}: there is no {name} in {line}"
+            command = found
+        words = [HEX if word == "DIGEST" else word for word in words]
+        given, rest, _ = command.make_parser(command.context_class(command)).parse_args(words)
+        assert rest == [], f"{document}: {line}"
+        required = {each.name for each in command.params if each.param_type_name == "argument" and each.required}
+        assert required <= {name for name, value in given.items() if value is not None}, f"{document}: {line}"
+
+
+def test_the_guides_show_commands_at_all() -> None:
+    assert len(_commands("policy-authoring.md")) > 12
+    assert len(_commands("governance.md")) > 6
