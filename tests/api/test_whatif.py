@@ -207,6 +207,19 @@ async def test_a_run_whose_process_is_killed_has_failed(service: Service, log: D
     assert (run["state"], run["failure"]) == ("failed", "its process ended with -9")
 
 
+async def test_a_run_ends_with_its_service_even_where_it_waits_for_the_log(service: Service, log: DecisionLog) -> None:
+    author = await service.client("policy-author")
+    path = f"{DRAFTS}/{(await _draft(author))['draft_id']}/what-if"
+    async with log.arrange.transaction():
+        await log.arrange.execute("LOCK TABLE gate.journal_digests IN ACCESS EXCLUSIVE MODE")
+        location = (await author.post(path, json={})).headers["location"]
+        (child,) = [each for each in psutil.Process().children() if each.cmdline()[1:3] == ["-m", "app.whatif"]]
+        await service.app.gate.what_ifs.stop()
+        assert not psutil.pid_exists(child.pid)
+    run = (await author.get(location)).json()
+    assert (run["state"], run["report_id"]) in {("failed", None), ("cancelled", None)}
+
+
 async def test_a_silent_run_is_over_after_a_minute(service: Service, log: DecisionLog) -> None:
     author = await service.client("policy-author")
     draft_id = (await _draft(author))["draft_id"]
