@@ -7,7 +7,6 @@ Source of the vocabulary: the application payload of the design; what is null is
 from __future__ import annotations
 
 import json
-import sys
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, TypeAlias
@@ -175,9 +174,10 @@ class ApplicationPayload(_Required, total=False):
 PAYLOAD: TypeAdapter[ApplicationPayload] = TypeAdapter(ApplicationPayload)
 """The schema. What comes from outside is read by `read_payload`, what the log holds by `PAYLOAD.validate_json`."""
 
-_RUN = b"0" * (sys.float_info.dig + 1)
-"""A fraction of fewer digits than this is its own shortest decimal form again, once it has been a float."""
-_DIGITS = bytes(ord("0") if byte in b"0123456789." else ord(" ") for byte in range(256))
+_LONG = (b".0000000", b"0000000000.", b"0000000000e")
+"""In a number of more than the 15 digits that a float keeps, one of these is found once every digit is written as 0."""
+_SHAPES = bytes.maketrans(b"123456789E", b"000000000e")
+_validate_json = PAYLOAD.validator.validate_json
 
 
 def read_payload(body: bytes) -> ApplicationPayload:
@@ -189,12 +189,15 @@ def read_payload(body: bytes) -> ApplicationPayload:
     Raises:
         ValidationError: where the body does not fit the schema, or a number cannot be read exactly.
     """
-    payload = PAYLOAD.validate_json(body)
-    numbers = [payload.get("all_in_apr_pct"), *(payload.get("attributes") or {}).values()]
+    payload: ApplicationPayload = _validate_json(body)
+    attributes = payload.get("attributes")
+    numbers = [payload.get("all_in_apr_pct"), *attributes.values()] if attributes else [payload.get("all_in_apr_pct")]
     floats = [number for number in numbers if type(number) is float]
-    # A zero may be what is left of 1e-400; a long run may also be an identifier's. Both are looked at in full.
-    if floats and (0.0 in floats or _RUN in body.translate(_DIGITS)):
-        _refuse_inexact(body)
+    if floats:
+        shapes = body.translate(_SHAPES)
+        # A zero may be what is left of 1e-400; a long run may also be an identifier's. Both are looked at in full.
+        if 0.0 in floats or any(run in shapes for run in _LONG):
+            _refuse_inexact(body)
     return payload
 
 
