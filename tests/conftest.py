@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from app.db.embedded import remove_embedded
 from tests.support.cluster import SEEDED_TEMPLATE, Cluster, Database
@@ -18,6 +19,10 @@ from tests.support.server import Server
 StartServer: TypeAlias = Callable[..., Awaitable[Server]]
 
 _RUN_VARIABLE = "CHANNEL_GATE_TEST_RUN"
+
+# How long an example takes says something of the machine and nothing of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 import uuid_utils
@@ -28,8 +29,7 @@ class TraceContext:
     sampled: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestContext:
+class RequestContext(NamedTuple):
     """What names one request in logs, audit and problems."""
 
     request_id: str

@@ -86,7 +86,7 @@ def check_media_type(scope: Scope, accepted: str) -> None:
         Problem: unsupported-media-type.
     """
     for name, value in scope["headers"]:
-        if name == b"content-type":
+        if name == b"content-type" and value != accepted.encode():
             media_type = value.partition(b";")[0].strip().lower().decode("latin-1")
             if media_type != accepted:
                 raise Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, f"Send {accepted}.", headers={"Accept": accepted})

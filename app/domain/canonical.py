@@ -67,7 +67,8 @@ def _decimal_text(number: Decimal) -> Json:
 
 def instant_text(at: datetime) -> str:
     """RFC 3339 in UTC with microseconds, always the same length."""
-    return at.astimezone(UTC).isoformat("T", "microseconds").removesuffix("+00:00") + "Z"
+    in_utc = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return in_utc.isoformat("T", "microseconds")[:-6] + "Z"
 
 
 def parse_instant(text: str) -> datetime:

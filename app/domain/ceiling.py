@@ -17,6 +17,7 @@ _OBLIGATIONS = "applicant.monthly_obligations"
 _APR = "all_in_apr_pct"
 
 _BPS = 10_000
+_amount_of_cap = itemgetter(1)
 
 
 class QualifyingIncome(NamedTuple):
@@ -93,7 +94,7 @@ def find_ceiling(policy: CompiledPolicy, tier: str, application: LoanApplication
         else:
             free = int(income.amount or 0) * limit_bps // _BPS - int(application.values[_OBLIGATIONS])
             applied.append(("dti", present_value(free, _annuity(application.values, application.term_months))))
-    binding, least = min(applied, key=itemgetter(1))
+    binding, least = min(applied, key=_amount_of_cap)
     return Ceiling(
         amount=floor_to_unit(least, product.rounding_unit),
         binding=binding,

@@ -7,6 +7,7 @@ its position, a date as its proleptic ordinal, a boolean as itself. Only text st
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -123,8 +124,8 @@ class Field:
                 return int(value)
 
 
-_FLOAT_DIGITS = 15
-_FLOAT_DIGITS_LIMIT = 10**_FLOAT_DIGITS
+_FLOAT_KEEPS = 10**sys.float_info.dig
+"""A decimal of fewer digits than this number is told apart from every other such decimal by its float."""
 _DECIMAL_TEXT = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 
 
@@ -138,18 +139,17 @@ def scaled(raw: object, scale: int) -> int:
         if not -(10**18) < raw < 10**18:
             raise ValueError("is out of range")
         return int(raw * 10**scale)
-    if isinstance(raw, float) and scale <= _FLOAT_DIGITS:
-        power: int = 10**scale
-        number = round(raw * power) if abs(raw) < _FLOAT_DIGITS_LIMIT else 0
-        if number and abs(number) < _FLOAT_DIGITS_LIMIT and number / power == raw:
-            return number  # a float stands for one decimal of 15 digits at most: this one
+    power: int = 10**scale
+    if isinstance(raw, float) and abs(raw) * power < _FLOAT_KEEPS:
+        number = round(raw * power)
+        if number / power == raw:
+            return number  # no other decimal of so few digits has this float
     text = repr(raw) if isinstance(raw, float) else raw
     if isinstance(text, str) and _DECIMAL_TEXT.fullmatch(text):
         whole_digits, _, fraction = text.partition(".")
         fraction = fraction.rstrip("0")
         if len(fraction) <= scale:
             return int(whole_digits + fraction.ljust(scale, "0"))
-    power = 10**scale
     numerator, denominator = _decimal(raw).as_integer_ratio()
     whole, rest = divmod(numerator * power, denominator)
     if rest:

@@ -212,7 +212,7 @@ def _derive(values: dict[str, Value], unknown: dict[str, Unknown], name: str, de
 def _age_years(birth_ordinal: int, at: datetime) -> int | Unknown:
     """Completed years at the UTC date of `at`; undefined for a birth that lies ahead."""
     born = date.fromordinal(birth_ordinal)
-    today = at.astimezone(UTC).date()
+    today = at.date() if at.tzinfo is UTC else at.astimezone(UTC).date()
     if born > today:
         return Unknown.UNDEFINED
     return today.year - born.year - ((today.month, today.day) < (born.month, born.day))
