@@ -325,3 +325,30 @@ async def test_writer_that_cannot_connect_for_good_says_why_once_and_again_only_
             assert writer.not_connected is None
         finally:
             await writer.stop()
+
+
+async def test_a_flush_reads_no_table_of_the_log_from_end_to_end(
+    make_writer: MakeWriter, stand: Ground, owner: asyncpg.Connection
+) -> None:
+    async def read_whole() -> dict[str, int]:
+        await owner.execute("SELECT pg_stat_clear_snapshot()")
+        rows = await owner.fetch("SELECT relname, seq_scan FROM pg_stat_user_tables WHERE schemaname = 'gate'")
+        return {row["relname"]: row["seq_scan"] for row in rows if row["relname"].startswith("decision")}
+
+    before = await read_whole()
+    writer = await make_writer()  # its plans are made while the log is empty, as on the first day
+    for batch in range(8):
+        await _statuses(writer, [stand.entry(f"A-{batch}-{number}") for number in range(64)])
+    assert (await _statuses(writer, [stand.entry("A-0-0"), stand.entry("A-0-1", body=b"other")])) == [
+        FlushStatus.REPLAYED,
+        FlushStatus.CONFLICT,
+    ]
+    await writer.stop()  # which hands over what its session has counted
+
+    async def counted() -> bool:
+        await owner.execute("SELECT pg_stat_clear_snapshot()")
+        inserted = "SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'decision_keys'"
+        return bool(await owner.fetchval(inserted) >= 8 * 64)
+
+    await eventually(counted)
+    assert await read_whole() == before
