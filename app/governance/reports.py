@@ -51,9 +51,17 @@ async def put_report(connection: AsyncConnection, draft: Draft, report: str, *, 
     return stored
 
 
-async def list_reports(connection: AsyncConnection, draft_id: int) -> tuple[Report, ...]:
-    """The reports on a draft without their text, newest first. Those on an earlier document of it are among them."""
-    return await _read(connection, whatif_reports.c.draft_id == draft_id, whole=False)
+async def list_reports(
+    connection: AsyncConnection, draft_id: int, *, before_id: int | None = None, limit: int | None = None
+) -> tuple[Report, ...]:
+    """The reports on a draft without their text, newest first, beginning below `before_id`; None: all of them.
+
+    Those on an earlier document of the draft are among them.
+    """
+    where = whatif_reports.c.draft_id == draft_id
+    if before_id is not None:
+        where &= whatif_reports.c.report_id < before_id
+    return await _read(connection, where, whole=False, limit=limit)
 
 
 async def find_report(connection: AsyncConnection, draft_id: int, report_id: int) -> Report | None:
@@ -63,9 +71,11 @@ async def find_report(connection: AsyncConnection, draft_id: int, report_id: int
     return found[0] if found else None
 
 
-async def _read(connection: AsyncConnection, where: ColumnElement[bool], *, whole: bool) -> tuple[Report, ...]:
+async def _read(
+    connection: AsyncConnection, where: ColumnElement[bool], *, whole: bool, limit: int | None = None
+) -> tuple[Report, ...]:
     columns = [column for column in whatif_reports.c if whole or column.name != "report"]
-    query = select(*columns).where(where).order_by(whatif_reports.c.report_id.desc())
+    query = select(*columns).where(where).order_by(whatif_reports.c.report_id.desc()).limit(limit)
     return tuple(
         Report(
             report_id=row["report_id"],

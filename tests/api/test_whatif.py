@@ -151,6 +151,11 @@ async def test_the_same_question_on_the_same_rows_gives_the_same_report(service:
     (newest,) = page["items"]
     (oldest,) = (await author.get(path, params={"limit": 1, "cursor": page["next_cursor"]})).json()["items"]
     assert (newest["run_id"], oldest["run_id"]) == (runs[1]["run_id"], runs[0]["run_id"])
+    other = await _ended(author, (await author.post(path, json=asked | {"reviewers": 9})).headers["location"])
+    newest = (await author.get(f"{path[:-8]}/reports", params={"limit": 1})).json()
+    oldest = (await author.get(f"{path[:-8]}/reports", params={"limit": 1, "cursor": newest["next_cursor"]})).json()
+    assert [page["items"][0]["report_id"] for page in (newest, oldest)] == [other["report_id"], runs[0]["report_id"]]
+    assert (len(oldest["items"]), oldest["next_cursor"]) == (1, None)
 
 
 @pytest.mark.parametrize(

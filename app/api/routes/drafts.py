@@ -26,8 +26,9 @@ from app.api.schemas.governance import (
     DraftPage,
     DraftQuery,
     DraftSummaryDocument,
+    PageQuery,
     ReportDocument,
-    ReportList,
+    ReportPage,
     Submission,
 )
 from app.api.signatures import signature_of
@@ -238,16 +239,28 @@ async def withdraw_draft(
 @router.get(
     f"{PATH}/{{draft_id}}/reports",
     summary="What-if reports on a draft",
-    response_model=ReportList,
+    response_model=ReportPage,
     responses=problem_responses(ProblemType.NOT_FOUND),
 )
-async def get_reports(request: Request, draft_id: DraftId, _: Reader) -> ReportList:
-    """Without their texts, newest first; those on an earlier document of the draft are among them."""
+async def get_reports(
+    request: Request, draft_id: DraftId, query: Annotated[PageQuery, Query()], _: Reader
+) -> ReportPage:
+    """A page without their texts, newest first; those on an earlier document of the draft are among them."""
     gate: Runtime = request.app.state.gate
+    before = number_of(query.cursor)
     async with gate.read_engine.connect() as connection:
         await _found(connection, draft_id)
-        found = await list_reports(connection, draft_id)
-    return ReportList(items=tuple(ReportDocument.of(report) for report in found))
+        found = await list_reports(
+            connection,
+            draft_id,
+            before_id=None if before is None else min(before, MAX_NUMBER),
+            limit=query.limit + 1,
+        )
+    page = found[: query.limit]
+    return ReportPage(
+        items=tuple(ReportDocument.of(report) for report in page),
+        next_cursor=to_cursor(page[-1].report_id) if len(found) > query.limit else None,
+    )
 
 
 @router.get(

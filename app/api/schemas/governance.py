@@ -332,10 +332,11 @@ class ReportDocument(AnswerModel):
         )
 
 
-class ReportList(AnswerModel):
-    """The reports on a draft, newest first."""
+class ReportPage(AnswerModel):
+    """Reports on a draft, newest first."""
 
     items: tuple[ReportDocument, ...]
+    next_cursor: str | None
 
 
 class BreakGlassDocument(AnswerModel):
