@@ -19,6 +19,14 @@ from app.db.tables.audit import audit_head, audit_log
 from app.db.tables.base import SCHEMA, metadata
 from app.db.tables.callers import api_keys, originators
 from app.db.tables.challenge import challengers, shadow_hours, shadow_losses, shadow_reasons
+from app.db.tables.events import (
+    event_kinds,
+    events,
+    webhook_attempts,
+    webhook_deliveries,
+    webhook_endpoints,
+    webhook_secrets,
+)
 from app.db.tables.journal import decision_keys, decisions, quarantine
 from app.db.tables.registry import channel_aliases, channel_state_changes, channels, scopes, tier_assignments
 from app.db.tables.retention import channel_days, decision_facts, dropped_months, journal_digests, legal_holds
@@ -42,6 +50,8 @@ __all__ = [
     "decision_keys",
     "decisions",
     "dropped_months",
+    "event_kinds",
+    "events",
     "governance",
     "journal_digests",
     "legal_holds",
@@ -61,6 +71,10 @@ __all__ = [
     "state",
     "tier_assignments",
     "tier_overrides",
+    "webhook_attempts",
+    "webhook_deliveries",
+    "webhook_endpoints",
+    "webhook_secrets",
     "whatif_reports",
     "whatif_runs",
     "workers",
