@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -14,6 +15,7 @@ PostgresUrl = Annotated[str, StringConstraints(pattern=r"^postgres(ql)?://\S+$")
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://\S+$")]
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
+WebhookKeys = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{43}=(,[A-Za-z0-9+/]{43}=)*$")]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -132,6 +134,29 @@ class Settings(BaseSettings):
         description="OpenTelemetry tracing over OTLP, by the usual OTEL_ variables; the image has the extra for it.",
     )
 
+    # Webhooks.
+    webhook_keys: WebhookKeys | None = Field(
+        default=None,
+        repr=False,
+        description="Base64 of 32 random bytes, from which webhook secrets are derived; more keys after commas, newest"
+        " first. Unset: no webhooks.",
+    )
+    webhook_networks: str = Field(
+        default="", description="Networks (CIDR, by commas) that webhooks may lead to although they are not public."
+    )
+    webhook_loopback: bool = Field(
+        default=False, description="Webhooks may lead to this machine, also without TLS: for the demo and tests."
+    )
+    webhook_timeout_seconds: float = Field(
+        default=10.0, gt=0, le=60, description="How long a receiver may take to answer."
+    )
+    webhook_retry_seconds: float = Field(
+        default=5.0, gt=0, le=3600, description="Wait before the second attempt; it doubles each time."
+    )
+    webhook_retry_limit_seconds: float = Field(
+        default=3600.0, gt=0, le=86400, description="Longest wait between two attempts. There is no last attempt."
+    )
+
     # Retention.
     partitions_ahead_months: int = Field(
         default=3, ge=1, le=24, description="Months of the log that are laid out ahead."
@@ -153,6 +178,15 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _networks_can_be_read(cls, value: str) -> str:
+        try:
+            tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+        except ValueError:
+            raise ValueError("must be networks such as 10.20.0.0/16, separated by commas") from None
+        return value
 
     @model_validator(mode="after")
     def _leases_nest(self) -> Self:

@@ -25,11 +25,13 @@ from app.api.routes import (
     decide,
     decisions,
     drafts,
+    events,
     governance,
     health,
     policies,
     rollback,
     rollout,
+    webhooks,
     whatif,
 )
 from app.api.runtime import Runtime
@@ -49,6 +51,8 @@ _RESOURCES = (
     rollback,
     governance,
     rollout,
+    events,
+    webhooks,
     health,
 )
 

@@ -14,6 +14,9 @@ from uuid_utils.compat import uuid7
 
 from app.db.engine import connect, dispose, make_engine
 from app.domain.record import ENGINE
+from app.events.dispatcher import Dispatcher, Schedule
+from app.events.guard import UrlGuard, parse_networks
+from app.events.secrets import SecretKeys
 from app.governance.whatif_runs import RunState, end_run
 from app.identities.keys import KeyRing
 from app.identities.oidc import OidcConfig, OidcVerifier
@@ -77,6 +80,20 @@ class Runtime:
         )
         self.shadow = ShadowRunner(self.keeper, self.read_engine)
         self.upkeep = Upkeep(self.read_engine, partitions_ahead_months=settings.partitions_ahead_months)
+        self.webhook_keys = None if settings.webhook_keys is None else SecretKeys.parse(settings.webhook_keys)
+        self.webhook_guard = UrlGuard(
+            networks=parse_networks(settings.webhook_networks), loopback=settings.webhook_loopback
+        )
+        self.dispatcher = Dispatcher(
+            self.read_engine,
+            keys=self.webhook_keys,
+            guard=self.webhook_guard,
+            schedule=Schedule(
+                timeout_seconds=settings.webhook_timeout_seconds,
+                first_retry_seconds=settings.webhook_retry_seconds,
+                longest_retry_seconds=settings.webhook_retry_limit_seconds,
+            ),
+        )
         self.what_ifs = Launcher(settings.governance_url(), settings.extract_directory, self._what_if_ended)
         self.limiter = RateLimiter(
             default_per_second=settings.rate_limit_per_second, live_workers=lambda: self.keeper.live_workers
@@ -110,10 +127,12 @@ class Runtime:
                     await asyncio.sleep(0.005)
         await self.upkeep.start()
         await self.shadow.start()
+        await self.dispatcher.start()
 
     async def stop(self) -> None:
         """Finish what is queued, then let everything go."""
         await self.what_ifs.stop()
+        await self.dispatcher.stop()
         await self.upkeep.stop()
         await self.writer.stop()
         await self.shadow.stop()

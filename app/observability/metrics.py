@@ -122,6 +122,16 @@ SHADOW_FLIPS = _counter(
 )
 SHADOW_RESTARTS = _counter("gate_shadow_restarts", "Times that the challenger's process failed and was ended.")
 
+# Telling originators.
+WEBHOOK_DELIVERIES = _counter(
+    "gate_webhook_deliveries",
+    "Attempts to deliver an event: delivered, refused, timeout, unreachable or blocked.",
+    ("result",),
+)
+OUTBOX_OLDEST = LateGauge(
+    "gate_outbox_oldest_seconds", "How long the oldest event waits that a webhook has not taken.", "livemax"
+)
+
 # HTTP.
 HTTP_REQUESTS = _counter(
     "gate_http_requests", "Requests answered, by route template, method and status.", ("route", "method", "status")

@@ -49,7 +49,8 @@ def test_our_containers_set_only_what_the_service_reads(name: str) -> None:
     environment = {variable: _filled_in(value) for variable, value in OURS[name]["environment"].items()}
     unknown = set(environment) - set(setting_variables())
     assert unknown == (_OF_BOOTSTRAP if name == "bootstrap" else set())
-    require_settings({variable: value for variable, value in environment.items() if variable not in unknown})
+    # What is empty counts as unset.
+    require_settings({variable: value for variable, value in environment.items() if value and variable not in unknown})
 
 
 @pytest.mark.parametrize("name", OURS)

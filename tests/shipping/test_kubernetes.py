@@ -303,7 +303,7 @@ def test_every_pod_is_cut_off_but_for_what_is_named(overlay: str) -> None:
 def test_only_the_gate_may_reach_more_than_the_database_and_dns(overlay: str) -> None:
     for component in ("migration", "maintenance"):
         assert [ports for _, ports in _allowed_egress(overlay, component)] == [{5432}, {53}]
-    assert len(_allowed_egress(overlay, "gate")) == 3
+    assert len(_allowed_egress(overlay, "gate")) == 4
     for peers, ports in _allowed_egress(overlay, "gate"):
         assert peers, "an empty list would mean everywhere"
         assert ports

@@ -1,0 +1,1 @@
+"""Telling originators: the outbox as it is read, webhooks, and their delivery."""
