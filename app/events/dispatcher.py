@@ -34,6 +34,7 @@ _POLL_SECONDS = 1.0
 _MEASURE_SECONDS = 5.0
 _LEASE_MARGIN_SECONDS = 5.0
 """How long settling may take on top of the attempt before another dispatcher tries as well."""
+_STOP_SECONDS = 2.0
 _EXCERPT_BYTES = 4 * EXCERPT_LENGTH
 _DATABASE_AWAY = (OSError, TimeoutError, sqlalchemy.exc.SQLAlchemyError)
 _random = secrets.SystemRandom()
@@ -87,15 +88,16 @@ class Dispatcher:
             self._loops += (asyncio.create_task(self._dispatch(self._keys), name="dispatcher"),)
 
     async def stop(self) -> None:
-        """Claim no more, and let what is under way finish: each attempt ends with its time-out."""
+        """Claim no more, and give what is under way a moment; what takes longer is attempted again by another."""
         for task in self._loops:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         if self._attempts:
-            await asyncio.wait(self._attempts, timeout=self._schedule.timeout_seconds)
-        for task in tuple(self._attempts):
-            task.cancel()
+            _, slow = await asyncio.wait(self._attempts, timeout=_STOP_SECONDS)
+            for task in slow:
+                task.cancel()
+            await asyncio.gather(*slow, return_exceptions=True)
         if self._client is not None:
             await self._client.aclose()
 

@@ -84,8 +84,12 @@ async def receiving(answer: Answer = always_ok) -> AsyncIterator[Receiver]:
     """A receiver that listens."""
     receiver = Receiver(answer)
     tasks: set[asyncio.Task[None]] = set()
+    closing = False
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if closing:  # accepted while the others were being ended
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
@@ -96,6 +100,7 @@ async def receiving(answer: Answer = always_ok) -> AsyncIterator[Receiver]:
     try:
         yield receiver
     finally:
+        closing = True
         server.close()
         for task in tasks:
             task.cancel()

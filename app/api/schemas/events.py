@@ -37,7 +37,7 @@ class WebhookRequest(RequestModel):
         json_schema_extra={
             "examples": [
                 {
-                    "originator": "demo",
+                    "originator": "demo-origination",
                     "url": "https://origination.example.com/gate-events",
                     "kinds": ["channel.state_changed"],
                     "description": "production",
