@@ -80,7 +80,13 @@ webhook_deliveries = Table(
     Column("next_attempt_at", Instant, nullable=False),
     Column("settled_at", Instant),
     UniqueConstraint("event_id", "endpoint_id", name="webhook_deliveries_are_one_each"),
-    Index("webhook_deliveries_due", "next_attempt_at", postgresql_where=text("state = 'pending'")),
+    Index(
+        "webhook_deliveries_due",
+        "endpoint_id",
+        "next_attempt_at",
+        "position",
+        postgresql_where=text("state = 'pending'"),
+    ),
     Index(
         "webhook_deliveries_order",
         "endpoint_id",

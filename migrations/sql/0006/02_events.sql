@@ -32,7 +32,8 @@ CREATE TABLE gate.webhook_deliveries (
     settled_at timestamptz,
     CONSTRAINT webhook_deliveries_are_one_each UNIQUE (event_id, endpoint_id)
 );
-CREATE INDEX webhook_deliveries_due ON gate.webhook_deliveries (next_attempt_at) WHERE state = 'pending';
+CREATE INDEX webhook_deliveries_due ON gate.webhook_deliveries (endpoint_id, next_attempt_at, position)
+    WHERE state = 'pending';
 CREATE INDEX webhook_deliveries_order ON gate.webhook_deliveries (endpoint_id, subject, position)
     WHERE state = 'pending' AND NOT redelivery;
 

@@ -10,21 +10,25 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    WITH ranked AS (
-        SELECT d.delivery_id,
-               row_number() OVER (PARTITION BY d.endpoint_id ORDER BY d.next_attempt_at, d.position) AS place
-        FROM gate.webhook_deliveries d
-        JOIN gate.webhook_endpoints e ON e.endpoint_id = d.endpoint_id AND e.disabled_at IS NULL
-        WHERE d.state = 'pending' AND d.next_attempt_at <= now() AND d.endpoint_id <> ALL (p_busy)
-          AND (d.redelivery OR NOT EXISTS (
-              SELECT FROM gate.webhook_deliveries earlier
-              WHERE earlier.endpoint_id = d.endpoint_id AND earlier.subject = d.subject
-                AND earlier.position < d.position AND earlier.state = 'pending' AND NOT earlier.redelivery))
+    WITH picked AS (
+        SELECT p.delivery_id, row_number() OVER (PARTITION BY e.endpoint_id ORDER BY p.next_attempt_at) AS place
+        FROM gate.webhook_endpoints e
+        CROSS JOIN LATERAL (
+            SELECT d.delivery_id, d.next_attempt_at
+            FROM gate.webhook_deliveries d
+            WHERE d.endpoint_id = e.endpoint_id AND d.state = 'pending' AND d.next_attempt_at <= now()
+              AND (d.redelivery OR NOT EXISTS (
+                  SELECT FROM gate.webhook_deliveries earlier
+                  WHERE earlier.endpoint_id = d.endpoint_id AND earlier.subject = d.subject
+                    AND earlier.position < d.position AND earlier.state = 'pending' AND NOT earlier.redelivery))
+            ORDER BY d.next_attempt_at, d.position
+            LIMIT p_per_endpoint) p
+        WHERE e.disabled_at IS NULL AND e.endpoint_id <> ALL (p_busy)
     ), due AS (
         -- Said once more for the row as it is when it is locked: another dispatcher may have had it meanwhile.
-        SELECT d.delivery_id FROM gate.webhook_deliveries d JOIN ranked r ON r.delivery_id = d.delivery_id
-        WHERE r.place <= p_per_endpoint AND d.state = 'pending' AND d.next_attempt_at <= now()
-        ORDER BY r.place, d.next_attempt_at
+        SELECT d.delivery_id FROM gate.webhook_deliveries d JOIN picked p ON p.delivery_id = d.delivery_id
+        WHERE d.state = 'pending' AND d.next_attempt_at <= now()
+        ORDER BY p.place, d.next_attempt_at
         LIMIT p_limit
         FOR UPDATE OF d SKIP LOCKED
     ), claimed AS (
