@@ -34,6 +34,8 @@ class NextAction(StrEnum):
 
     DECLINE = "decline"
     REVIEW = "review"
+    HELD = "held"
+    """Wait for the budget of the source: it is decided again when there is room."""
     COUNTER_OFFER = "counter_offer"
     PROCEED = "proceed"
 
@@ -103,7 +105,8 @@ def outcome_of(reasons: tuple[Reason, ...]) -> Outcome:
 
 
 TIER_UNKNOWN_CODE = "CH00"
-SYSTEM_CODES = (TIER_UNKNOWN_CODE,)
+BUDGET_EXHAUSTED_CODE = "CH0B"
+SYSTEM_CODES = (TIER_UNKNOWN_CODE, BUDGET_EXHAUSTED_CODE)
 """Codes of the gate's own reasons; a policy may not use them."""
 
 
@@ -119,4 +122,19 @@ def tier_unknown_reason(tier: str) -> Reason:
         text=Text(en="Other: terms for this source could not be determined", zh="其他：无法确定该来源适用的条件"),
         source=Source.CHANNEL,
         priority=0,
+    )
+
+
+def budget_exhausted_reason() -> Reason:
+    """There is no room, and no rule of the policy says what follows: nothing passes a budget for want of a rule."""
+    return Reason(
+        code=BUDGET_EXHAUSTED_CODE,
+        field="budget.available",
+        observed=False,
+        threshold=True,
+        effect=Effect.ESCALATE,
+        cause=None,
+        text=Text(en="Other: limit of this source", zh="其他：该来源额度已用尽"),
+        source=Source.CHANNEL,
+        priority=900,
     )

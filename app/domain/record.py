@@ -209,8 +209,8 @@ def _offer(offer: CounterOffer) -> Json:
 
 
 def _due_at(decision: Decision) -> str | None:
-    """When notice is due for what waits for a reviewer."""
-    if decision.next_action is not NextAction.REVIEW:
+    """When notice is due for what waits for a reviewer, or for a budget."""
+    if decision.next_action not in {NextAction.REVIEW, NextAction.HELD}:
         return None
     screening = decision.screening
     return instant_text((screening.application.completed_at or screening.at) + NOTICE_PERIOD)

@@ -13,17 +13,20 @@ from typing import Final, NamedTuple
 from app.domain.canonical import Json
 from app.domain.errors import DomainError
 from app.domain.fields import SETTLEMENT_FIELDS, Value
-from app.domain.reasons import NextAction, Outcome, Reason, outcome_of, ranked
+from app.domain.reasons import NextAction, Outcome, Reason, budget_exhausted_reason, outcome_of, ranked
 from app.domain.screening import CounterOffer, Screening, next_action
 
 _FACT_FIELDS = {field.name: field for field in SETTLEMENT_FIELDS}
+_BUDGET = "budget.available"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What is known about the person's other applications and the channel's budget. None: not gathered.
 
-    Counts hold for the moment of the transaction; `rejects_elsewhere_30d` are rejections through other channels.
+    Counts hold for the moment of the transaction; `rejects_elsewhere_30d` are rejections through other channels, and
+    `applications_30d` and `channels_30d` count this application and its channel. `budget_available` is whether every
+    budget that the accept falls under has room for it; it is gathered for what would be accepted otherwise.
     """
 
     open_accepts: int | None = None
@@ -66,7 +69,7 @@ _FIELD_OF_FACT: Final = {
     "applications_30d": "person.applications_30d",
     "channels_30d": "person.channels_30d",
     "changes": "application.changes",
-    "budget_available": "budget.available",
+    "budget_available": _BUDGET,
 }
 _FACT_OF_FIELD: Final = {name: fact for fact, name in _FIELD_OF_FACT.items()}
 
@@ -113,6 +116,8 @@ def settle(screening: Screening, facts: Facts = NO_FACTS) -> Decision:
             not_evaluated.append(rule.code)
         elif (reason := rule.judge(values, screening.unknown)) is not None:
             reasons.append(reason)
+    if facts.budget_available is False and not any(reason.field == _BUDGET for reason in reasons):
+        reasons.append(budget_exhausted_reason())
     in_order = ranked((*screening.reasons, *reasons)) if reasons else screening.reasons
     return _decision(screening, facts, in_order, tuple(not_evaluated))
 
@@ -133,7 +138,12 @@ def _decision(
         facts=facts,
         reasons=reasons,
         outcome=outcome,
-        next_action=next_action(outcome, offer),
+        next_action=NextAction.HELD if _is_held(outcome, reasons) else next_action(outcome, offer),
         counter_offer=offer,
         not_evaluated=not_evaluated,
     )
+
+
+def _is_held(outcome: Outcome, reasons: tuple[Reason, ...]) -> bool:
+    """Whether nothing but the budget of the source stands in the way of an accept."""
+    return outcome is Outcome.ESCALATE and all(reason.field == _BUDGET for reason in reasons)

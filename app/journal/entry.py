@@ -11,11 +11,16 @@ DecisionKey: TypeAlias = tuple[int, str, int]
 
 
 class JournalEntry(NamedTuple):
-    """A decision as the log stores it, its fields in the order of the arguments of `gate.journal_flush`.
+    """A decision as the log stores it, and what it was settled with.
 
     Amounts are minor units of `currency`; `decision_id` is the text of a UUIDv7; `reason_codes` are joined by commas;
     `fingerprint` and `content_digest` are SHA-256. `policy_version` and `channel_revision` say what it was decided
     under: the flush refuses it where either is no longer current.
+
+    `facts` are those of the person, as `facts_text` writes them; the flush refuses it where they are others. None:
+    settled without facts, nothing is compared. `budget_lines` are the (budget, units) that an accept takes;
+    `budget_available` says whether it found room, and the flush refuses it where it is not so. `budget_revision` is
+    that of the budgets it was decided under; None compares nothing.
     """
 
     originator_id: int
@@ -47,6 +52,10 @@ class JournalEntry(NamedTuple):
     input: bytes
     record: bytes
     response: bytes
+    facts: str | None = None
+    budget_revision: int | None = None
+    budget_available: bool | None = None
+    budget_lines: tuple[tuple[int, int], ...] = ()
 
     @property
     def key(self) -> DecisionKey:
@@ -62,11 +71,15 @@ class FlushStatus(StrEnum):
     CONFLICT = "conflict"
     SUPERSEDED = "superseded"
     STALE = "stale"
+    UNSETTLED = "unsettled"
     POISON = "poison"
 
 
 class FlushResult(NamedTuple):
-    """`response` holds the stored bytes: of this decision when written, of the first one when replayed, else None."""
+    """`response` holds the stored bytes: of this decision when written, of the first one when replayed.
+
+    Unsettled, it holds the actual facts as JSON, by field; else it is None.
+    """
 
     status: FlushStatus
     response: bytes | None = None

@@ -102,9 +102,11 @@ class JournalWriter:
         return self._not_connected
 
     def append(
-        self, entry: JournalEntry, waiter: asyncio.Future[FlushResult] | None = None
+        self, entry: JournalEntry, waiter: asyncio.Future[FlushResult] | None = None, *, first: bool = False
     ) -> asyncio.Future[FlushResult]:
         """Queue `entry`; the future (`waiter`, or a new one) gives what the log says of it.
+
+        `first` goes before what waits: a row that was settled anew should meet the facts that it was settled with.
 
         Raises (from the call or from the future):
             JournalUnavailableError: at once where the database is away or the queue is full, else within the deadline.
@@ -123,7 +125,7 @@ class JournalWriter:
             queued.waiters.append(waiter)
             return waiter
         pending = _Pending(entry, monotonic(), [waiter])
-        self._queue.append(pending)
+        (self._queue.appendleft if first else self._queue.append)(pending)
         if queued is None:
             self._queued[key] = pending
         self._wake.set()
@@ -148,15 +150,19 @@ class JournalWriter:
                 await self._write(batch)
 
     def _take_batch(self) -> list[_Pending]:
-        """The next rows in order of arrival, no key twice: the second waits for the next batch and finds the first."""
+        """The next rows in order of arrival, no application and no person twice.
+
+        The second waits for the next batch and finds the first.
+        """
         batch: list[_Pending] = []
-        keys: set[DecisionKey] = set()
+        subjects: set[tuple[int, str] | str] = set()
         held_back: list[_Pending] = []
         too_old = monotonic() - self._deadline_seconds
         while self._queue and len(batch) < self._batch_limit:
             pending = self._queue.popleft()
             key = pending.entry.key
-            if key in keys:
+            application, person = key[:2], pending.entry.applicant_ref
+            if application in subjects or person in subjects:
                 held_back.append(pending)
                 continue
             if self._queued.get(key) is pending:
@@ -165,7 +171,9 @@ class JournalWriter:
                 metrics.record_flush_failure("timeout")
                 pending.fail("the decision waited too long for the log")
                 continue
-            keys.add(key)
+            subjects.add(application)
+            if person is not None:
+                subjects.add(person)
             batch.append(pending)
         self._queue.extendleft(reversed(held_back))
         return batch

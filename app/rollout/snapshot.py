@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import orjson
 
+from app.domain.budget import NO_BUDGETS, Budget, BudgetBook, BudgetId, Measure
 from app.domain.channel import Channel, ChannelId, ChannelKind, ChannelState, TierAssignment
 from app.domain.compiler import CompiledPolicy, compile_policy
 from app.identities.keys import KEY_ROWS_SQL, KeyRing
@@ -50,6 +51,7 @@ class Snapshot:
     keyring: KeyRing
     originators: Mapping[str, int]
     challenger: Challenger | None = None
+    budgets: BudgetBook = NO_BUDGETS
 
     @property
     def policy_version(self) -> int | None:
@@ -59,7 +61,7 @@ class Snapshot:
 
 EMPTY = Snapshot(revision=-1, policy=None, channels={}, keyring=KeyRing.from_rows(()), originators={})
 
-_STATE = "SELECT revision, policy_version FROM gate.state"
+_STATE = "SELECT revision, policy_version, budget_revision FROM gate.state"
 _POLICY = "SELECT document FROM gate.policies WHERE version = $1"
 _CHALLENGER = "SELECT challenger_id, sample_ppm FROM gate.challengers WHERE cleared_at IS NULL"
 _CHALLENGER_DOCUMENT = "SELECT document FROM gate.challengers WHERE challenger_id = $1"
@@ -74,6 +76,10 @@ _ASSIGNMENTS = """
     WHERE c.revision > $1 AND (upper_inf(a.valid) OR upper(a.valid) > now() - interval '1 hour')
 """
 _KEYS = f"{KEY_ROWS_SQL} WHERE k.revoked_at IS NULL OR k.revoked_at > now() - interval '1 hour'"
+_BUDGETS = """
+    SELECT budget_id, measure, channel_id, tier, product, jurisdiction, currency, loss_rate_ppm::text
+    FROM gate.budgets WHERE ended_at IS NULL ORDER BY budget_id
+"""
 _ORIGINATORS = "SELECT code, originator_id FROM gate.originators"
 
 
@@ -85,7 +91,7 @@ async def read_snapshot(connection: asyncpg.Connection, before: Snapshot) -> Sna
         PolicyError: where the active policy does not compile with this version of the service.
     """
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        revision, version = await connection.fetchrow(_STATE)
+        revision, version, budget_revision = await connection.fetchrow(_STATE)
         if revision == before.revision:
             return before
         policy = before.policy
@@ -96,6 +102,9 @@ async def read_snapshot(connection: asyncpg.Connection, before: Snapshot) -> Sna
         keys = await connection.fetch(_KEYS)
         originators = await connection.fetch(_ORIGINATORS)
         challenger = await _read_challenger(connection, before.challenger)
+        budgets = before.budgets
+        if budget_revision != budgets.revision:
+            budgets = BudgetBook(budget_revision, map(_budget, await connection.fetch(_BUDGETS)))
     return replace(
         before,
         revision=revision,
@@ -104,6 +113,7 @@ async def read_snapshot(connection: asyncpg.Connection, before: Snapshot) -> Sna
         keyring=KeyRing.from_rows(keys),
         originators=dict(map(tuple, originators)),
         challenger=challenger,
+        budgets=budgets,
     )
 
 
@@ -131,6 +141,20 @@ def _merge(
         for code in (row["code"], *row["aliases"]):
             channels[code] = listed
     return channels
+
+
+def _budget(row: Mapping[str, Any]) -> Budget:
+    rates = row["loss_rate_ppm"]
+    return Budget(
+        budget_id=BudgetId(row["budget_id"]),
+        measure=Measure(row["measure"]),
+        channel_id=row["channel_id"],
+        tier=row["tier"],
+        product=row["product"],
+        jurisdiction=row["jurisdiction"],
+        currency=row["currency"],
+        loss_rate_ppm=None if rates is None else orjson.loads(rates),
+    )
 
 
 def _assignment(row: Mapping[str, Any]) -> TierAssignment:

@@ -18,6 +18,9 @@ _PERIOD_SECONDS = 600.0
 _TICK_SECONDS = 2.0
 """How late a scheduled policy, the end of a break-glass or of an override may be, on top of what it takes."""
 _TICK = text("SELECT * FROM gate.governance_tick()")
+_EXPIRE = text("SELECT gate.reservations_expire(:limit)")
+_EXPIRE_LIMIT = 500
+"""How many reservations one statement ends: few enough that no flush waits long for their budgets."""
 _BUSIEST = text("""
     SELECT c.code
     FROM gate.channels c
@@ -56,6 +59,7 @@ class Upkeep:
         self._tasks = (
             asyncio.create_task(_repeat(self.round, _PERIOD_SECONDS, "round"), name="upkeep"),
             asyncio.create_task(_repeat(self.tick, _TICK_SECONDS, "governance clock"), name="governance clock"),
+            asyncio.create_task(_repeat(self.expire, _TICK_SECONDS, "reservations"), name="reservations"),
         )
 
     async def stop(self) -> None:
@@ -66,7 +70,7 @@ class Upkeep:
                 await task
 
     async def round(self) -> None:
-        """Lay out partitions, and report how far ahead they reach and which channels expire.
+        """Lay out partitions and periods of budgets, and report how far ahead they reach and which channels expire.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError, OSError: where the database is away; the next round tries again.
@@ -74,6 +78,7 @@ class Upkeep:
         async with self._engine.connect() as connection:
             ensure = text("SELECT gate.partitions_ensure(:ahead)")
             await connection.execute(ensure, {"ahead": self._partitions_ahead_months})
+            await connection.execute(text("SELECT gate.budget_periods_ensure()"))
         async with self._engine.connect() as connection:
             metrics.PARTITIONS_AHEAD.set(
                 (await connection.execute(text("SELECT gate.partitions_ahead()"))).scalar_one()
@@ -89,6 +94,16 @@ class Upkeep:
         given = {"limit": metrics.CHANNEL_LABEL_LIMIT, "latest": _LATEST_DECISIONS}
         async with self._engine.connect() as connection:
             metrics.CHANNEL_LABELS.reserve((await connection.execute(_BUSIEST, given)).scalars())
+
+    async def expire(self) -> None:
+        """End the reservations that nobody has funded in time. Replicas share them: none is ended twice.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, OSError: where the database is away; the next tick tries again.
+        """
+        async with self._engine.connect() as connection:
+            while expired := (await connection.execute(_EXPIRE, {"limit": _EXPIRE_LIMIT})).scalar_one():
+                _log.info("reservations_expired", expired=expired)
 
     async def tick(self) -> None:
         """Do what has fallen due: activate what was scheduled, undo what nobody confirmed, end overrides.

@@ -14,13 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils import uuid7
 
 from app.domain.application import LoanApplication
+from app.domain.budget import BudgetBook, Line
 from app.domain.channel import Standing
 from app.domain.compiler import CompiledPolicy
 from app.domain.errors import DomainError, UnknownChannelError
 from app.domain.intake import read_application
 from app.domain.record import ENGINE, Documents, documents
 from app.domain.screening import Screening, screen, stand
-from app.domain.settlement import Decision, settle
+from app.domain.settlement import Decision, Facts
 from app.journal.entry import FlushResult, FlushStatus, JournalEntry, JournalUnavailableError
 from app.journal.stored import stored_response
 from app.journal.writer import JournalWriter
@@ -29,9 +30,12 @@ from app.rollout.keeper import SnapshotKeeper
 from app.rollout.snapshot import ListedChannel
 from app.screening.payload import ApplicationPayload, read_payload
 from app.screening.request import ReceivedRequest, receive
+from app.screening.settling import ExhaustedBudgets, facts_text, settle_expecting, told_facts
 
 _MAX_ROUNDS = 8
 """How often one request may meet a change of policy or channel before it is answered with a 503."""
+_MAX_SETTLEMENTS = 256
+"""How often others may change the facts of one request between two flushes; each time, one of them gets its answer."""
 
 
 class ApplicationConflictError(Exception):
@@ -60,10 +64,12 @@ class _Case:
         "application",
         "at",
         "body",
+        "budgets",
         "decision",
         "decision_id",
         "documents",
         "entry",
+        "lines",
         "listed",
         "originator_id",
         "payload",
@@ -73,14 +79,17 @@ class _Case:
         "response",
         "screening",
         "standing",
+        "told",
         "waiter",
     )
     application: LoanApplication
     at: datetime
+    budgets: BudgetBook
     decision: Decision
     decision_id: str
     documents: Documents
     entry: JournalEntry
+    lines: tuple[Line, ...]
     listed: ListedChannel
     payload: ApplicationPayload
     policy: CompiledPolicy
@@ -89,11 +98,13 @@ class _Case:
     response: bytes
     screening: Screening
     standing: Standing
+    told: Facts | None
     waiter: asyncio.Future[FlushResult]
 
     def __init__(self, originator_id: int, body: bytes) -> None:
         self.originator_id = originator_id
         self.body = body
+        self.told = None
 
 
 class DecisionDesk:
@@ -119,12 +130,14 @@ class DecisionDesk:
         self._deadline_seconds = deadline_seconds
         self._observe = observe
         self._arrived: list[_Case] = []
+        self._exhausted = ExhaustedBudgets()
         self._steps: tuple[Callable[[_Case], None], ...] = (
-            *(_validate, _receive, self._place, _read, _stand, _screen, _settle, _write_down, _encode, _compose),
+            *(_validate, _receive, self._place, _read, _stand, _screen),
+            *(self._settle, _write_down, _encode, _compose),
             self._enter,
         )
 
-    async def decide(self, originator_id: int, body: bytes) -> Answer:
+    async def decide(self, originator_id: int, body: bytes) -> Answer:  # noqa: PLR0912 - one branch for each status
         """Decide the application in `body`, once.
 
         Raises:
@@ -135,7 +148,8 @@ class DecisionDesk:
         """
         started = time.perf_counter()
         case = _Case(originator_id, body)
-        for _ in range(_MAX_ROUNDS):
+        rounds = settlements = 0
+        while rounds < _MAX_ROUNDS and settlements < _MAX_SETTLEMENTS:
             try:
                 status, response = await self._submit(case)
             except DomainError:
@@ -170,9 +184,14 @@ class DecisionDesk:
                 case FlushStatus.POISON:
                     raise UnstorableError
                 case FlushStatus.STALE:
+                    rounds += 1
                     metrics.record_flush_failure("stale")
                     await self._keeper.refresh(self._deadline_seconds)
-        raise JournalUnavailableError("the policy changes faster than this application can be decided")
+                case FlushStatus.UNSETTLED:
+                    assert response is not None
+                    settlements += 1
+                    self._tell(case, response)
+        raise JournalUnavailableError("policy or facts change faster than this application can be decided")
 
     def _submit(self, case: _Case) -> asyncio.Future[FlushResult]:
         """Have the case decided at the end of this turn of the event loop; the future gives what the log says of it."""
@@ -202,7 +221,7 @@ class DecisionDesk:
         """Under which snapshot, when, by what id, and whose channel."""
         snapshot = self._keeper.current()
         assert snapshot.policy is not None
-        case.policy = snapshot.policy
+        case.policy, case.budgets = snapshot.policy, snapshot.budgets
         case.at, case.decision_id = datetime.now(UTC), str(uuid7())
         listed = snapshot.channels.get(case.payload["channel_code"])
         if listed is None or not listed.channel.listed(case.at):
@@ -210,9 +229,18 @@ class DecisionDesk:
             raise UnknownChannelError("the channel code is not on the named list")
         case.listed = listed
 
+    def _tell(self, case: _Case, document: bytes) -> None:
+        """What the flush found instead of what was expected: the next settlement rests on it."""
+        case.told = told_facts(document)
+        if case.told.budget_available is False:
+            self._exhausted.note(case.lines)
+
+    def _settle(self, case: _Case) -> None:
+        case.decision, case.lines = settle_expecting(case.screening, case.told, case.budgets, self._exhausted)
+
     def _enter(self, case: _Case) -> None:
         """Into the log."""
-        self._writer.append(case.entry, case.waiter)
+        self._writer.append(case.entry, case.waiter, first=case.told is not None)
 
 
 def _validate(case: _Case) -> None:
@@ -233,10 +261,6 @@ def _stand(case: _Case) -> None:
 
 def _screen(case: _Case) -> None:
     case.screening = screen(case.policy, case.standing, case.application, case.at)
-
-
-def _settle(case: _Case) -> None:
-    case.decision = settle(case.screening)
 
 
 def _write_down(case: _Case) -> None:
@@ -281,6 +305,10 @@ def _compose(case: _Case) -> None:
         input=case.request.input,
         record=case.record,
         response=case.response,
+        facts=facts_text(decision.facts),
+        budget_revision=case.budgets.revision,
+        budget_available=decision.facts.budget_available,
+        budget_lines=case.lines,
     )
 
 

@@ -67,6 +67,10 @@ _HEADLINES: Mapping[str, Text] = {
     NextAction.REVIEW: Text(
         en="A person will review the application before it is decided.", zh="本次申请将由工作人员审核后作出决定。"
     ),
+    NextAction.HELD: Text(
+        en="The application waits: the limit of the source that it came through has been reached.",
+        zh="本次申请正在等待：其来源渠道的额度已用尽。",
+    ),
     NextAction.COUNTER_OFFER: Text(
         en="We cannot offer the amount that was asked for, but we can offer a smaller one.",
         zh="我们无法提供所申请的金额，但可以提供较低的金额。",

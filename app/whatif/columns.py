@@ -370,7 +370,7 @@ def _month_and_day(days: Days) -> Integers:
 
 def needed_columns(policies: tuple[CompiledPolicy, ...]) -> frozenset[str]:
     """The standard fields and facts that these policies read, so that no other column need be."""
-    read = {"amount", "term_months", "product", "jurisdiction", "all_in_apr_pct"}
+    read = {"amount", "term_months", "product", "jurisdiction", "all_in_apr_pct", "budget.available"}
     for policy in policies:
         for tier in policy.rules_by_tier.values():
             rules = [row[-1] for row in (*tier.request, *tier.ceiling)] + list(tier.settlement)

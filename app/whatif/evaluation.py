@@ -13,7 +13,7 @@ from app.domain.channel import ChannelState, Standing
 from app.domain.compiler import CompiledPolicy
 from app.domain.fields import SETTLEMENT_FIELDS
 from app.domain.policy import Product
-from app.domain.reasons import TIER_UNKNOWN_CODE, NextAction, Outcome
+from app.domain.reasons import BUDGET_EXHAUSTED_CODE, TIER_UNKNOWN_CODE, NextAction, Outcome
 from app.whatif.arrays import Codes, Flags, Index, Integers
 from app.whatif.ceilings import debt_ratios_after_loan, find_ceilings
 from app.whatif.columns import Column, PolicyColumns
@@ -22,11 +22,13 @@ from app.whatif.standing import standing_under
 
 OUTCOMES: Final = (Outcome.ACCEPT, Outcome.ESCALATE, Outcome.REJECT)
 """Outcomes by code: the severity of the most severe effect."""
-ACTIONS: Final = (NextAction.PROCEED, NextAction.REVIEW, NextAction.DECLINE, NextAction.COUNTER_OFFER)
+ACTIONS: Final = (NextAction.PROCEED, NextAction.REVIEW, NextAction.DECLINE, NextAction.COUNTER_OFFER, NextAction.HELD)
 REFUSED: Final = len(OUTCOMES)
 """The outcome's code where the policy would not decide: see `Evaluation.refusals`."""
 
 _COUNTER_OFFER = ACTIONS.index(NextAction.COUNTER_OFFER)
+_HELD = ACTIONS.index(NextAction.HELD)
+_BUDGET = "budget.available"
 _FACTS = frozenset(field.name for field in SETTLEMENT_FIELDS)
 
 
@@ -71,6 +73,7 @@ class _Judged:
         self.ceilings: Integers = np.zeros(rows, np.int64)
         self.binding: Codes = np.zeros(rows, np.uint8)
         self.offered: Integers = np.zeros(rows, np.int64)
+        self.held = np.zeros(rows, np.bool_)
 
     def add(self, code: str, rows: Index, effects: Codes | int) -> None:
         """A reason of some rows."""
@@ -92,6 +95,7 @@ def evaluate(batch: pa.RecordBatch, policy: CompiledPolicy) -> Evaluation:
         _decide(policy, stratum, columns, judged)
     actions = np.where(judged.outcomes < REFUSED, judged.outcomes, 0).astype(np.uint8)
     actions[judged.offered > 0] = _COUNTER_OFFER
+    actions[judged.held] = _HELD
     tier_codes = tuple(dict.fromkeys(standing.tier for standing in standings))
     by_standing = np.array([tier_codes.index(standing.tier) for standing in standings] or [0], np.int64)
     return Evaluation(
@@ -188,6 +192,8 @@ def _decide(policy: CompiledPolicy, stratum: _Stratum, whole: PolicyColumns, jud
     offerable = clean & exceeded & ~too_small & (found_ceilings.unverified == PASSES)
     offerable &= judged.outcomes[rows] == ESCALATES
 
+    limited = np.zeros(rows.size, np.bool_)
+    otherwise = judged.outcomes[rows] != PASSES
     for rule in rules.settlement:
         gathered = np.ones(rows.size, np.bool_)
         for name in rule.fields & _FACTS:
@@ -196,6 +202,13 @@ def _decide(policy: CompiledPolicy, stratum: _Stratum, whole: PolicyColumns, jud
         kept = gathered[hit]
         judged.add(rule.code, rows[hit[kept]], effects[kept])
         offerable[hit[kept]] = False
+        (limited if rule.field == _BUDGET else otherwise)[hit[kept]] = True
+    budget = columns(_BUDGET)
+    hit = np.flatnonzero(budget.known & (budget.values == 0) & ~limited)
+    judged.add(BUDGET_EXHAUSTED_CODE, rows[hit], ESCALATES)
+    limited[hit] = True
+    offerable[hit] = False
+    judged.held[rows] = limited & ~otherwise
     judged.ceilings[rows] = found_ceilings.amounts
     judged.binding[rows] = found_ceilings.binding
     judged.offered[rows[offerable]] = found_ceilings.amounts[offerable]

@@ -132,7 +132,8 @@ def test_a_ceiling_that_lacks_its_inputs_is_not_answered() -> None:
 def test_a_fact_turns_an_accept_into_an_escalation(facts: Facts, code: str) -> None:
     decision = decided(facts=facts)
     assert [each.code for each in decision.reasons] == [code]
-    assert (decision.outcome, decision.next_action) == (Outcome.ESCALATE, NextAction.REVIEW)
+    waits_for = NextAction.HELD if code == "CH02" else NextAction.REVIEW
+    assert (decision.outcome, decision.next_action) == (Outcome.ESCALATE, waits_for)
     assert code not in decision.not_evaluated
 
 

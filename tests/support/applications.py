@@ -13,6 +13,7 @@ def application(application_id: str, **changes: Any) -> dict[str, Any]:
     """One that the default policy accepts through a prime channel, but for `changes`; a dict changes single fields."""
     body = deepcopy(APPLICATION)
     body["application_id"] = application_id
+    body["applicant"]["applicant_ref"] = f"p-{application_id}"  # a person has one open accept
     now = datetime.now(UTC).replace(microsecond=0)
     for field in ("submitted_at", "completed_at", "consent_at"):
         body[field] = now.isoformat()

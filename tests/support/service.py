@@ -56,6 +56,7 @@ def application(application_id: str, **changes: Any) -> dict[str, Any]:
         "completed_at": now.isoformat(),
         "consent_at": now.isoformat(),
     }
+    request["applicant"]["applicant_ref"] = f"p-{application_id}"  # a person has one open accept
     request["bureau"]["pulled_at"] = (now - timedelta(days=1)).isoformat()
     for path, value in changes.items():
         section, _, name = path.rpartition("__")

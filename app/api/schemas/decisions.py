@@ -60,7 +60,8 @@ class DecisionDocument(BaseModel):
     channel_code: str = Field(description="The channel's own code, also where an alias was sent.")
     outcome: Outcome
     next_action: NextAction = Field(
-        description="`proceed`, `review` (a person decides), `counter_offer` (a smaller amount is possible), `decline`."
+        description="`proceed`, `review` (a person decides), `held` (the limit of the source is used up), "
+        "`counter_offer` (a smaller amount is possible), `decline`."
     )
     reasons: list[NoticeReason] = Field(max_length=4, description="The principal reasons, the most severe first.")
     tier: str

@@ -17,6 +17,7 @@ from app.db.tables.approvals import (
 )
 from app.db.tables.audit import audit_head, audit_log
 from app.db.tables.base import SCHEMA, metadata
+from app.db.tables.budgets import budget_periods, budgets, reservation_terms, reservation_units, reservations
 from app.db.tables.callers import api_keys, originators
 from app.db.tables.challenge import challengers, shadow_hours, shadow_losses, shadow_reasons
 from app.db.tables.events import (
@@ -39,6 +40,8 @@ __all__ = [
     "audit_head",
     "audit_log",
     "break_glass",
+    "budget_periods",
+    "budgets",
     "challengers",
     "change_kinds",
     "change_requests",
@@ -63,6 +66,9 @@ __all__ = [
     "policy_activations",
     "policy_drafts",
     "quarantine",
+    "reservation_terms",
+    "reservation_units",
+    "reservations",
     "scopes",
     "shadow_hours",
     "shadow_losses",

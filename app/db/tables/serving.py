@@ -12,6 +12,7 @@ state = Table(
     Column("only_row", Boolean, primary_key=True),
     Column("revision", BigInteger, nullable=False),
     Column("policy_version", Integer),
+    Column("budget_revision", BigInteger, nullable=False),
 )
 
 workers = Table(

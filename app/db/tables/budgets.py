@@ -1,0 +1,94 @@
+"""Aggregate limits, and what accepts take of them."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from app.db.tables.base import Instant, metadata
+from app.db.tables.registry import channels
+
+reservation_terms = Table(
+    "reservation_terms",
+    metadata,
+    Column("channel_kind", Text, primary_key=True),
+    Column("retention_class", Text, primary_key=True),
+    Column("hours", SmallInteger, nullable=False),
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("decision_id", Uuid, primary_key=True),
+    Column("channel_id", Integer, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reserved_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("resolved_at", Instant),
+    Column("cause", Text),
+    Column("posted_amount", BigInteger),
+    Index("reservations_open", "expires_at", postgresql_where=text("state = 'reserved'")),
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("budget_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("channel_id", Integer, ForeignKey(channels.c.channel_id)),
+    Column("tier", Text),
+    Column("product", Text),
+    Column("jurisdiction", Text),
+    Column("period", Text, nullable=False),
+    Column("measure", Text, nullable=False),
+    Column("currency", Text),
+    Column("limit_units", BigInteger, nullable=False),
+    Column("overbooking_pct", SmallInteger, nullable=False),
+    Column("loss_rate_ppm", JSONB),
+    Column("time_zone", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("revision", BigInteger, nullable=False),
+    Index(
+        "budgets_one_is_open",
+        *("channel_id", "tier", "product", "jurisdiction", "period", "measure", "currency"),
+        unique=True,
+        postgresql_nulls_not_distinct=True,
+        postgresql_where=text("ended_at IS NULL"),
+    ),
+)
+
+budget_periods = Table(
+    "budget_periods",
+    metadata,
+    Column("period_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("budget_id", BigInteger, ForeignKey(budgets.c.budget_id), nullable=False),
+    Column("starts_at", Instant, nullable=False),
+    Column("ends_at", Instant, nullable=False),
+    Column("reserved", BigInteger, nullable=False),
+    Column("posted", BigInteger, nullable=False),
+    UniqueConstraint("budget_id", "starts_at", name="budget_periods_once"),
+)
+
+reservation_units = Table(
+    "reservation_units",
+    metadata,
+    Column("decision_id", Uuid, primary_key=True),
+    Column("period_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("units", BigInteger, nullable=False),
+)
