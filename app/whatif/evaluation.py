@@ -202,7 +202,7 @@ def _decide(policy: CompiledPolicy, stratum: _Stratum, whole: PolicyColumns, jud
         kept = gathered[hit]
         judged.add(rule.code, rows[hit[kept]], effects[kept])
         offerable[hit[kept]] = False
-        (limited if rule.field == _BUDGET else otherwise)[hit[kept]] = True
+        (limited if rule.field.name == _BUDGET else otherwise)[hit[kept]] = True
     budget = columns(_BUDGET)
     hit = np.flatnonzero(budget.known & (budget.values == 0) & ~limited)
     judged.add(BUDGET_EXHAUSTED_CODE, rows[hit], ESCALATES)
