@@ -123,8 +123,8 @@ async def test_originator_code_of_other_characters_is_refused(governance: asyncp
 async def test_rotation_overlaps_and_then_only_the_new_key_holds(
     database: Database, governance: asyncpg.Connection
 ) -> None:
-    old = await issue(governance, rate_limit_per_second=9, expires_at=NOW + timedelta(days=90))
     now = datetime.now(UTC)
+    old = await issue(governance, rate_limit_per_second=9, expires_at=now + timedelta(days=90))
     new = await keys.rotate(governance, old.key_id, overlap=timedelta(hours=1), now=now, change=CHANGE)
     during, after = now + timedelta(minutes=59), now + timedelta(hours=1)
     assert isinstance(await serve(database, old.text, during), Principal)
