@@ -103,7 +103,7 @@ class Upkeep:
         """
         async with self._engine.connect() as connection:
             while expired := (await connection.execute(_EXPIRE, {"limit": _EXPIRE_LIMIT})).scalar_one():
-                _log.info("reservations_expired", expired=expired)
+                _log.info("reservations_expired", count=expired)
 
     async def tick(self) -> None:
         """Do what has fallen due: activate what was scheduled, undo what nobody confirmed, end overrides.

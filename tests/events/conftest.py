@@ -61,6 +61,17 @@ class Teller:
         for state in states:
             await change(admin, channel, state)
 
+    async def newest(self, subject: str = "told") -> dict[str, Any]:
+        """The last event of a subject; a transaction of another test may hold it back for a moment."""
+        admin = await self.client("admin")
+
+        async def visible() -> Any:
+            items = (await admin.get("/v1/events?limit=1000")).json()["items"]
+            return [item for item in items if item["subject"] == subject]
+
+        event: dict[str, Any] = (await eventually(visible))[-1]
+        return event
+
     async def deliveries(self, event_id: str) -> list[dict[str, Any]]:
         answer = await (await self.client("admin")).get(f"/v1/events/{event_id}/deliveries")
         assert answer.status_code == 200, answer.text

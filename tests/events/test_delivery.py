@@ -164,7 +164,7 @@ async def test_an_event_is_sent_again_on_request_under_its_own_id(teller: Teller
     origination = await teller.client("origination")
     async with receiving() as receiver:
         await teller.change("proposed")
-        event = (await origination.get("/v1/events?limit=1000")).json()["items"][-1]
+        event = await teller.newest()
         nobody = await origination.post(f"/v1/events/{event['id']}/redeliver")
         assert nobody.status_code == 409
         await teller.subscribe(receiver)
@@ -219,7 +219,7 @@ async def test_a_service_with_another_key_sends_nothing_rather_than_a_wrong_sign
         await teller.app.gate.dispatcher.stop()
         await start_teller(webhook_keys="A" * 43 + "=")
         await teller.change("proposed")
-        event = (await (await teller.client("admin")).get("/v1/events?limit=1000")).json()["items"][-1]
+        event = await teller.newest()
 
         async def blocked() -> bool:
             (delivery,) = await teller.deliveries(event["id"])

@@ -104,7 +104,7 @@ async def test_a_webhook_that_leads_inside_meanwhile_is_not_called(teller: Telle
         await teller.app.gate.dispatcher.stop()
         strict = await start_teller(webhook_loopback=False)
         await strict.change("proposed")
-        event = (await (await strict.client("admin")).get("/v1/events?limit=1000")).json()["items"][-1]
+        event = await strict.newest()
 
         async def blocked() -> bool:
             (delivery,) = await strict.deliveries(event["id"])
