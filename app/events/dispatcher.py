@@ -20,6 +20,7 @@ import sqlalchemy.exc
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.db.background import end
 from app.events.deliveries import EXCERPT_LENGTH, AttemptResult, Claim, Outcome, claim, oldest_seconds, settle
 from app.events.guard import BlockedUrlError, UnresolvedHostError, UrlGuard
 from app.events.secrets import SecretKeys, UnknownKeyError, signed_headers
@@ -90,9 +91,7 @@ class Dispatcher:
     async def stop(self) -> None:
         """Claim no more, and give what is under way a moment; what takes longer is attempted again by another."""
         for task in self._loops:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await end(task)
         if self._attempts:
             _, slow = await asyncio.wait(self._attempts, timeout=_STOP_SECONDS)
             for task in slow:

@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from app.db.background import end
 from app.observability import metrics
 from app.rollout.snapshot import EMPTY, Snapshot, read_snapshot
 
@@ -87,9 +88,7 @@ class SnapshotKeeper:
     async def stop(self) -> None:
         """Stop following, and take this worker off the registry."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
         if self._connection is not None:
             with contextlib.suppress(Exception):
                 await self._connection.execute(_BEAT, *self._beat_arguments(None), timeout=1)

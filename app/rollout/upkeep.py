@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 
 import sqlalchemy.exc
@@ -12,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.channels.expiry import count_expiring
+from app.db.background import end
 from app.observability import metrics
 
 _PERIOD_SECONDS = 600.0
@@ -65,9 +65,7 @@ class Upkeep:
     async def stop(self) -> None:
         """Stop."""
         for task in self._tasks:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await end(task)
 
     async def round(self) -> None:
         """Lay out partitions and periods of budgets, and report how far ahead they reach and which channels expire.

@@ -18,6 +18,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.db.background import end
 from app.journal.entry import JournalEntry
 from app.observability import metrics
 from app.rollout.keeper import SnapshotKeeper
@@ -70,9 +71,7 @@ class ShadowRunner:
     async def stop(self) -> None:
         """End the process, and store what was counted."""
         if self._evaluating is not None:
-            self._evaluating.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._evaluating
+            await end(self._evaluating)
         await self._end_process()
         for left in self._queue:
             self._count_dropped(left.challenger, left.entry.decided_at)
