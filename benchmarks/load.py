@@ -91,24 +91,26 @@ class _Source:
 
     def next(self) -> bytes:
         number = next(self._numbers)
-        before, after = self._parts[number % _VARIANTS]
-        return b"%b%b%010d%b" % (before, self._prefix, number, after)
+        before, between, after = self._parts[number % _VARIANTS]
+        new = b"%b%010d" % (self._prefix, number)
+        return b"%b%b%b%b%b" % (before, new, between, new, after)
 
 
 def _bodies() -> list[bytes]:
-    return [
-        json.dumps({**application, "application_id": _ID.decode()}, separators=(",", ":")).encode()
-        for application in applications(_VARIANTS)
-    ]
+    """Requests of a new person each: one who came again would be asked for, and be escalated for having applied."""
+    bodies = []
+    for application in applications(_VARIANTS):
+        application["application_id"] = application["applicant"]["applicant_ref"] = _ID.decode()
+        bodies.append(json.dumps(application, separators=(",", ":")).encode())
+    return bodies
 
 
-def _request_parts(plan: LoadPlan, body: bytes) -> tuple[bytes, bytes]:
+def _request_parts(plan: LoadPlan, body: bytes) -> list[bytes]:
     head = (
         f"POST /v1/decisions HTTP/1.1\r\nHost: 127.0.0.1:{plan.port}\r\nAuthorization: Bearer {plan.key}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode()
-    before, _, after = (head + body).partition(_ID)
-    return before, after
+    return (head + body).split(_ID)
 
 
 class _Caller(asyncio.Protocol):

@@ -40,7 +40,7 @@ class ForgetfulWriter(JournalWriter):
         return True
 
     def append(
-        self, entry: JournalEntry, waiter: asyncio.Future[FlushResult] | None = None
+        self, entry: JournalEntry, waiter: asyncio.Future[FlushResult] | None = None, *, first: bool = False
     ) -> asyncio.Future[FlushResult]:
         """The answer that a durable log would give."""
         answer = waiter or asyncio.get_running_loop().create_future()
