@@ -24,7 +24,8 @@ from sqlalchemy import text
 
 from app.db.changes import Change
 from app.db.engine import make_engine
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.domain.policy_changes import with_threshold
 from app.domain.record import replay
 from app.journal.digest import digest_days

@@ -16,7 +16,7 @@ import orjson
 import pyarrow as pa
 
 from app.domain.channel import ChannelState
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.fields import INCOME_VERIFICATION
 from app.domain.intake import read_application
 from app.domain.record import ENGINE, documents

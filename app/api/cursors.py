@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from app.api.problems import FieldError, Problem, ProblemType
+
+Row = TypeVar("Row")
 
 _MAX_LENGTH = 200
 
@@ -13,6 +17,12 @@ _MAX_LENGTH = 200
 def to_cursor(key: str | int) -> str:
     """The cursor of a page that begins after `key`."""
     return urlsafe_b64encode(str(key).encode()).decode().rstrip("=")
+
+
+def page_of(found: Sequence[Row], limit: int, key: Callable[[Row], str | int]) -> tuple[Sequence[Row], str | None]:
+    """The rows of a page and the cursor of the next one, of what was found when one row more than `limit` was asked."""
+    page = found[:limit]
+    return page, to_cursor(key(page[-1])) if len(found) > limit else None
 
 
 def text_of(cursor: str | None) -> str | None:
@@ -34,8 +44,8 @@ def text_of(cursor: str | None) -> str | None:
     return key
 
 
-def number_of(cursor: str | None) -> int | None:
-    """The key of a cursor over numbers.
+def number_of(cursor: str | None, largest: int = 10**18) -> int | None:
+    """The key of a cursor over numbers, of which `largest` is the largest that the database can be asked for.
 
     Raises:
         Problem: invalid-request, where it is none of ours.
@@ -45,7 +55,7 @@ def number_of(cursor: str | None) -> int | None:
         return None
     if not key.isdigit() or len(key) > 18:
         raise _not_ours()
-    return int(key)
+    return min(int(key), largest)
 
 
 def _not_ours() -> Problem:

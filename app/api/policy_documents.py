@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from app.api.problems import FieldError, Problem, ProblemType
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.policies.checking import checked_policy
 from app.policies.document_text import DocumentTextError, parse_json, parse_yaml
 from app.policies.document_yaml import dump_yaml

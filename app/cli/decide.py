@@ -18,7 +18,8 @@ from rich.text import Text
 from app.api.field_errors import field_errors
 from app.domain.canonical import parse_instant
 from app.domain.channel import ChannelState
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.domain.errors import ApplicationError, DomainError, PolicyError
 from app.domain.fields import FieldKind
 from app.domain.intake import read_application

@@ -17,7 +17,8 @@ from app.cli.errors import CommandError
 from app.cli.governance import Actor, change_of, governed
 from app.cli.policy_table import print_policy
 from app.domain.cases import check_cases
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.domain.errors import PolicyError
 from app.domain.policy_changes import differences
 from app.policies.document_text import DocumentTextError, parse_json, parse_yaml

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.fields import FieldKind
 from app.domain.money import minor_unit_exponent
 from app.domain.policy import Condition, IfMissing, Op, Rule, Threshold, Tier

@@ -24,7 +24,7 @@ from app.cli.whatif_history import Columns, KnownColumn, history
 from app.cli.whatif_table import print_report
 from app.domain.canonical import parse_instant
 from app.domain.channel import ChannelState
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.extras import how_to_install
 from app.settings import read_settings
 

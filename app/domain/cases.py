@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from app.domain.canonical import Json, parse_instant
 from app.domain.channel import Channel, ChannelId, ChannelKind, ChannelState, TierAssignment
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.errors import DomainError, PolicyProblem
 from app.domain.intake import read_application
 from app.domain.screening import screen, stand

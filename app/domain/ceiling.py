@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from app.domain.application import LoanApplication, Unknown
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.fields import Value
 from app.domain.money import annuity_factor, floor_to_unit, monthly_payment, present_value
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.domain.application import REPORTABLE_CAUSES, LoanApplication, Unknown
 from app.domain.canonical import parse_instant
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.errors import ApplicationError, ApplicationProblem, ConsentMissingError
 from app.domain.fields import MAX_TEXT, STANDARD_FIELDS, Field, FieldKind, Value
 

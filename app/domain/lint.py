@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.fields import Stage
 from app.domain.lint_ceiling import ceiling_findings
 from app.domain.lint_findings import Code, FieldUsage, Finding

@@ -8,7 +8,7 @@ from itertools import product as combinations
 from math import prod
 
 from app.domain.application import Unknown
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.fields import Field, Stage, Value
 from app.domain.policy import Condition, Effect, IfMissing, Rule
 from app.domain.regions import States, Values, contained, holding, possible_states

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from app.domain.canonical import Json, instant_text, parse_instant
 from app.domain.channel import ChannelId, ChannelState, Standing
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.errors import DomainError
 from app.domain.intake import read_application
 from app.domain.policy import Text

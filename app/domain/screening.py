@@ -9,7 +9,7 @@ from typing import NamedTuple
 from app.domain.application import LoanApplication, Unknown
 from app.domain.ceiling import Ceiling, debt_ratio_after_loan, find_ceiling, ratio_bps
 from app.domain.channel import Channel, ChannelState, Standing
-from app.domain.compiler import CompiledPolicy, UnknownTierError, probation_tiers
+from app.domain.compiled import CompiledPolicy, UnknownTierError, probation_tiers
 from app.domain.errors import ConsentMissingError, UnknownChannelError
 from app.domain.fields import Source, Value
 from app.domain.policy import Effect

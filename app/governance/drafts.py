@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.changes import Change, refusals
 from app.db.tables import policy_drafts
 from app.domain.canonical import Json, canonical_bytes, digest
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.policy import PolicyDocument
 from app.domain.policy_reader import parse_policy
 from app.governance.signature import Signature

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.changes import Change, refusals
 from app.db.tables import challengers, shadow_hours, shadow_losses, shadow_reasons
 from app.domain.canonical import canonical_bytes, digest
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 
 MAX_EXAMPLES = 5
 FULL_SAMPLE_PPM = 1_000_000

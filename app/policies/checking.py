@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from app.domain.cases import check_cases
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.domain.errors import PolicyError
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.changes import Change, StaleChangeError, refusals
 from app.db.tables import policies, policy_activations, state, workers
 from app.domain.canonical import Json, canonical_bytes, digest
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.policy import PolicyDocument
 from app.domain.policy_changes import Difference, differences
 from app.domain.policy_reader import parse_policy

@@ -12,7 +12,8 @@ import orjson
 
 from app.domain.budget import NO_BUDGETS, Budget, BudgetBook, BudgetId, Measure
 from app.domain.channel import Channel, ChannelId, ChannelKind, ChannelState, TierAssignment
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.identities.keys import KEY_ROWS_SQL, KeyRing
 
 

@@ -16,7 +16,7 @@ from uuid_utils import uuid7
 from app.domain.application import LoanApplication
 from app.domain.budget import BudgetBook, Line
 from app.domain.channel import Standing
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.errors import DomainError, UnknownChannelError
 from app.domain.intake import read_application
 from app.domain.record import ENGINE, Documents, documents

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.canonical import Json
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.errors import DomainError, PolicyError
 from app.domain.record import Replay, ReplayError, replay
 from app.journal.reader import DecisionFilter, StoredDecision, stream_decisions

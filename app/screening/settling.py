@@ -78,6 +78,8 @@ def settle_expecting(
         currency=application.currency,
         amount=application.amount,
     )
+    if lines and screening.outcome is not Outcome.ACCEPT:
+        return Settled(settle(screening, _facts(application, told, available=None)), ())
     decision = settle(screening, _facts(application, told, available=True))
     if not lines:
         return Settled(decision, ())

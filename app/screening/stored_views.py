@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from app.domain.canonical import instant_text
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.errors import DomainError
 from app.domain.reasons import Outcome
 from app.domain.screening import outcomes_by_tier, tier_decisive

@@ -10,7 +10,7 @@ from uuid import UUID
 from app.domain.application import LoanApplication
 from app.domain.canonical import Json
 from app.domain.channel import Channel, ChannelId, ChannelKind, ChannelState, TierAssignment
-from app.domain.compiler import CompiledPolicy, UnknownTierError
+from app.domain.compiled import CompiledPolicy, UnknownTierError
 from app.domain.reasons import Outcome
 from app.domain.record import record_document, response_document
 from app.domain.screening import outcomes_by_tier, screen, stand, tier_decisive

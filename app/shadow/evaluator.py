@@ -17,7 +17,8 @@ import orjson
 
 from app.domain.canonical import parse_instant
 from app.domain.channel import Channel, ChannelId, ChannelKind, ChannelState, TierAssignment
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.domain.errors import ApplicationError, ConsentMissingError, PolicyError
 from app.domain.intake import read_application
 from app.domain.screening import screen, stand

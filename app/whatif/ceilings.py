@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.money import ANNUITY_SCALE
 from app.domain.policy import Product
 from app.whatif.arrays import AnnuityTable, Codes, Flags, Integers, quotients

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.domain.application import REPORTABLE_CAUSES, Unknown
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.fields import Field, FieldKind, Value
 from app.domain.intake import REQUESTABLE
 from app.domain.screening import CLOCK_SKEW

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from app.domain.channel import ChannelState, Standing
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.fields import SETTLEMENT_FIELDS
 from app.domain.policy import Product
 from app.domain.reasons import BUDGET_EXHAUSTED_CODE, TIER_UNKNOWN_CODE, NextAction, Outcome

@@ -24,7 +24,8 @@ from uuid_utils import uuid7
 
 from app.db.changes import Change, RefusedChangeError
 from app.db.engine import make_engine
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.domain.errors import PolicyError
 from app.governance.drafts import Draft, find_draft
 from app.governance.reports import put_report

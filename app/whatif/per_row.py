@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import pyarrow as pa
 
 from app.domain.channel import ChannelState, Standing
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.errors import DomainError
 from app.domain.fields import SETTLEMENT_FIELDS, STANDARD_FIELDS
 from app.domain.intake import read_application

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.tables import audit_log, decisions, dropped_months, journal_digests
 from app.domain.channel import ChannelId, ChannelState, Standing
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.errors import PolicyError
 from app.domain.settlement import Facts
 from app.journal.digest import RETENTION_CLASSES

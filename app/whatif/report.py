@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from typing import Final
 
 from app.domain.canonical import Json, canonical_bytes, digest
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.whatif.economics import Economics
 from app.whatif.tally import OUTCOME_NAMES, UNKNOWN, Flip, Tally
 

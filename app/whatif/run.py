@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from app.domain.canonical import Json
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.whatif.columns import PolicyColumns, Refusal, integers, needed_columns
 from app.whatif.economics import Economics
 from app.whatif.evaluation import Evaluation, evaluate

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from app.domain.application import LoanApplication
 from app.domain.channel import Channel, ChannelId, ChannelKind, ChannelState, Standing, TierAssignment
-from app.domain.compiler import CompiledPolicy, probation_tiers
+from app.domain.compiled import CompiledPolicy, probation_tiers
 from app.domain.screening import stand
 
 _AT = datetime(2000, 1, 1, tzinfo=UTC)

@@ -9,7 +9,8 @@ from typing import Any
 
 from app.domain.application import LoanApplication
 from app.domain.channel import Channel, ChannelId, ChannelKind, ChannelState, Standing
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.domain.intake import read_application
 from app.domain.screening import Screening, screen
 from app.policies.defaults import default_policy

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from app.domain.canonical import canonical_bytes
 from app.domain.cases import check_cases
-from app.domain.compiler import UnknownTierError, compile_policy
+from app.domain.compiled import UnknownTierError
+from app.domain.compiler import compile_policy
 from app.domain.errors import PolicyError
 from app.domain.policy_changes import differences, with_threshold
 from app.domain.policy_reader import parse_policy

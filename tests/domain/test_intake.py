@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from app.domain.application import Unknown
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.domain.errors import ApplicationError, ConsentMissingError
 from app.domain.intake import read_application
 from app.policies.defaults import default_policy

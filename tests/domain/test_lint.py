@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from app.domain.application import LoanApplication
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.domain.errors import ApplicationError, PolicyError
 from app.domain.intake import read_application
 from app.domain.lint import MIN_APPLICATIONS, Code, FieldUsage, Finding, lint

@@ -10,7 +10,8 @@ import pytest
 
 from app.domain.application import Unknown
 from app.domain.channel import ChannelState, TierAssignment
-from app.domain.compiler import CompiledPolicy, UnknownTierError, compile_policy
+from app.domain.compiled import CompiledPolicy, UnknownTierError
+from app.domain.compiler import compile_policy
 from app.domain.errors import ConsentMissingError, UnknownChannelError
 from app.domain.intake import read_application
 from app.domain.policy import Effect

@@ -12,7 +12,8 @@ import yaml
 from app.cli.importing.mapper import Mapper
 from app.cli.importing.mapping import ImportMapping, MappedColumn, parse_mapping
 from app.domain.channel import ChannelId, ChannelKind, ChannelState, Standing
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.domain.fields import FieldKind
 from app.domain.intake import read_application
 from app.domain.screening import screen

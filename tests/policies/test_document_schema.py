@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from app.cli import build_app
 from app.domain.canonical import canonical_bytes, storable, without_floats
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.domain.errors import PolicyError
 from app.policies.checking import checked_policy
 from app.policies.defaults import default_policy

@@ -11,7 +11,7 @@ import time
 from typing import Any, NoReturn
 
 from app.api.factory import GateApp
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.server.worker import BACKLOG, run_worker
 from app.settings import read_settings
 from app.shadow.evaluator import serve

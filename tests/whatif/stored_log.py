@@ -8,7 +8,8 @@ from typing import Any, Final
 import orjson
 
 from app.domain.channel import ChannelState
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.domain.intake import read_application
 from app.domain.record import ENGINE, documents
 from app.domain.screening import screen

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from app.domain.application import REPORTABLE_CAUSES
 from app.domain.channel import ChannelState
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.domain.fields import (
     DERIVED_FIELDS,
     EMPLOYMENT_TYPES,

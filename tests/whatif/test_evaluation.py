@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from app.domain.canonical import without_floats
 from app.domain.channel import ChannelState
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.domain.errors import ApplicationError, ConsentMissingError
 from app.domain.intake import read_application
 from app.domain.screening import screen

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from app.domain.channel import ChannelState
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.domain.policy_changes import with_threshold
 from app.retention.erase import LawBasis, erase_person
 from app.whatif import reconcile as reconciling

@@ -12,7 +12,8 @@ import pytest
 
 from app.domain.canonical import canonical_bytes, digest
 from app.domain.channel import ChannelState
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.domain.policy_changes import with_threshold
 from app.whatif import run
 from app.whatif.economics import Economics, EconomicsError, read_bands

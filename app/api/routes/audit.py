@@ -10,11 +10,11 @@ from fastapi.responses import Response
 from sqlalchemy import select
 
 from app.api.auth import require
-from app.api.cursors import number_of, to_cursor
+from app.api.cursors import number_of, page_of
 from app.api.problems import Problem, ProblemType, problem_responses
 from app.api.routes.decisions import DecisionId
 from app.api.runtime import Runtime
-from app.api.schemas.governance import AuditPage, AuditQuery, AuditRow, DecisionBundle
+from app.api.schemas.audit import AuditPage, AuditQuery, AuditRow, DecisionBundle
 from app.db.tables import audit_log
 from app.identities.principal import Principal, Role
 from app.screening.bundle import decision_bundle
@@ -34,10 +34,10 @@ async def get_audit(request: Request, query: Annotated[AuditQuery, Query()], _: 
     wanted = select(audit_log).where(audit_log.c.sequence > after).order_by(audit_log.c.sequence)
     async with gate.admin_engine.connect() as connection:
         found = (await connection.execute(wanted.limit(query.limit + 1))).all()
-    page = found[: query.limit]
+    page, next_cursor = page_of(found, query.limit, lambda each: each.sequence)
     return AuditPage(
         items=tuple(AuditRow.of(row) for row in page),
-        next_cursor=to_cursor(page[-1].sequence) if len(found) > query.limit else None,
+        next_cursor=next_cursor,
     )
 
 

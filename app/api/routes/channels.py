@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.api.auth import require
-from app.api.cursors import number_of, text_of, to_cursor
+from app.api.cursors import number_of, page_of, text_of
 from app.api.negotiation import preferred_media_type
 from app.api.preconditions import (
     ETAG_HEADER,
@@ -68,10 +68,10 @@ async def list_channels(request: Request, query: Annotated[ChannelQuery, Query()
         found = await registry.list_channels(
             connection, where, at=now, after_code=text_of(query.cursor), limit=query.limit + 1
         )
-    page = found[: query.limit]
+    page, next_cursor = page_of(found, query.limit, lambda each: each.code)
     return ChannelPage(
         items=tuple(ChannelDocument.of(channel, now) for channel in page),
-        next_cursor=to_cursor(page[-1].code) if len(found) > query.limit else None,
+        next_cursor=next_cursor,
     )
 
 
@@ -246,11 +246,11 @@ async def get_tiers(request: Request, code: Code, query: Annotated[TierQuery, Qu
         found = await tiers.history(
             connection, channel.channel_id, before_id=number_of(query.cursor), limit=query.limit + 1
         )
-    page = found[: query.limit]
+    page, next_cursor = page_of(found, query.limit, lambda each: each.assignment_id)
     return TierPage(
         effective=_effective(at, scope, assignment, policy),
         items=tuple(AssignmentDocument.of(each) for each in page),
-        next_cursor=to_cursor(page[-1].assignment_id) if len(found) > query.limit else None,
+        next_cursor=next_cursor,
     )
 
 

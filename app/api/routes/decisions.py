@@ -29,7 +29,7 @@ from app.api.schemas.decisions import (
     ExplanationDocument,
 )
 from app.domain.application import MAX_REVISIONS
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.errors import PolicyError
 from app.identities.principal import Principal, Role
 from app.journal.cursor import CursorError

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.api.auth import require
-from app.api.cursors import number_of, to_cursor
+from app.api.cursors import number_of, page_of
 from app.api.policy_documents import DOCUMENT_BODY, DOCUMENT_PROBLEMS, compiled_body
 from app.api.preconditions import ETAG_HEADER, IF_MATCH_PARAMETER, etag, expected_version, required_version
 from app.api.problems import FieldError, Problem, ProblemType, problem_responses
@@ -33,7 +33,8 @@ from app.api.schemas.governance import (
 )
 from app.api.signatures import signature_of
 from app.db.changes import Change
-from app.domain.compiler import CompiledPolicy, compile_policy
+from app.domain.compiled import CompiledPolicy
+from app.domain.compiler import compile_policy
 from app.domain.lint import lint
 from app.domain.lint_findings import Finding
 from app.domain.policy_changes import differences
@@ -70,18 +71,17 @@ router = APIRouter(tags=["policies"])
 async def get_drafts(request: Request, query: Annotated[DraftListQuery, Query()], _: Reader) -> DraftPage:
     """A page without the documents, newest first."""
     gate: Runtime = request.app.state.gate
-    before = number_of(query.cursor)
     async with gate.read_engine.connect() as connection:
         found = await drafts.list_drafts(
             connection,
             states=query.state,
-            before_id=None if before is None else min(before, MAX_NUMBER),
+            before_id=number_of(query.cursor, MAX_NUMBER),
             limit=query.limit + 1,
         )
-    page = found[: query.limit]
+    page, next_cursor = page_of(found, query.limit, lambda each: each.draft_id)
     return DraftPage(
         items=tuple(DraftSummaryDocument.of(draft) for draft in page),
-        next_cursor=to_cursor(page[-1].draft_id) if len(found) > query.limit else None,
+        next_cursor=next_cursor,
     )
 
 
@@ -112,7 +112,7 @@ async def get_draft(request: Request, response: Response, draft_id: DraftId, _: 
     """With its document, what it changes, and the digest and nonce that an approval signs."""
     gate: Runtime = request.app.state.gate
     async with gate.read_engine.connect() as connection:
-        draft = await _found(connection, draft_id)
+        draft = await existing_draft(connection, draft_id)
         return await _whole(connection, response, draft)
 
 
@@ -164,7 +164,7 @@ async def submit_draft(
     gate: Runtime = request.app.state.gate
     signature = signature_of(caller, body.proof)
     async with gate.admin_engine.connect() as connection:
-        draft = await _found(connection, draft_id)
+        draft = await existing_draft(connection, draft_id)
         findings = await lint_for_review(gate, await asyncio.to_thread(compile_policy, draft.document()))
         draft = await drafts.submit_draft(
             connection,
@@ -247,19 +247,18 @@ async def get_reports(
 ) -> ReportPage:
     """A page without their texts, newest first; those on an earlier document of the draft are among them."""
     gate: Runtime = request.app.state.gate
-    before = number_of(query.cursor)
     async with gate.read_engine.connect() as connection:
-        await _found(connection, draft_id)
+        await existing_draft(connection, draft_id)
         found = await list_reports(
             connection,
             draft_id,
-            before_id=None if before is None else min(before, MAX_NUMBER),
+            before_id=number_of(query.cursor, MAX_NUMBER),
             limit=query.limit + 1,
         )
-    page = found[: query.limit]
+    page, next_cursor = page_of(found, query.limit, lambda each: each.report_id)
     return ReportPage(
         items=tuple(ReportDocument.of(report) for report in page),
-        next_cursor=to_cursor(page[-1].report_id) if len(found) > query.limit else None,
+        next_cursor=next_cursor,
     )
 
 
@@ -337,7 +336,12 @@ def codes_of(findings: Iterable[Finding]) -> frozenset[str]:
     return frozenset(found.code.value for found in findings)
 
 
-async def _found(connection: AsyncConnection, draft_id: int) -> Draft:
+async def existing_draft(connection: AsyncConnection, draft_id: int) -> Draft:
+    """The draft.
+
+    Raises:
+        Problem: not-found.
+    """
     draft = await drafts.find_draft(connection, draft_id)
     if draft is None:
         raise Problem(ProblemType.NOT_FOUND, "There is no such draft.")

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.api.auth import require
-from app.api.cursors import number_of, to_cursor
+from app.api.cursors import number_of, page_of
 from app.api.problems import FieldError, Problem, ProblemType, problem_responses
 from app.api.request_context import request_context
-from app.api.routes.drafts import Reader
+from app.api.routes.drafts import Reader, existing_draft
 from app.api.runtime import Runtime
 from app.api.schemas.governance import (
     MAX_NUMBER,
@@ -36,7 +36,7 @@ from app.channels import registry
 from app.channels.tiers import Scope
 from app.db.changes import Change
 from app.domain.policy_changes import differences
-from app.governance import break_glass, drafts, requests
+from app.governance import break_glass, requests
 from app.governance.drafts import DraftContent
 from app.governance.persons import read_rules
 from app.governance.requests import WantedChange
@@ -87,15 +87,14 @@ async def get_differences(request: Request, before: Version, after: Version, _: 
 async def get_break_glass(request: Request, query: Annotated[PageQuery, Query()], _: Reader) -> BreakGlassPage:
     """Newest first."""
     gate: Runtime = request.app.state.gate
-    before = number_of(query.cursor)
     async with gate.read_engine.connect() as connection:
         found = await break_glass.list_break_glass(
-            connection, before_id=None if before is None else min(before, MAX_NUMBER), limit=query.limit + 1
+            connection, before_id=number_of(query.cursor, MAX_NUMBER), limit=query.limit + 1
         )
-    page = found[: query.limit]
+    page, next_cursor = page_of(found, query.limit, lambda each: each.break_glass_id)
     return BreakGlassPage(
         items=tuple(BreakGlassDocument.of(each) for each in page),
-        next_cursor=to_cursor(page[-1].break_glass_id) if len(found) > query.limit else None,
+        next_cursor=next_cursor,
     )
 
 
@@ -180,10 +179,10 @@ async def get_change_requests(request: Request, query: Annotated[ChangeQuery, Qu
         found = await requests.list_changes(
             connection, state=query.state, before_id=number_of(query.cursor), limit=query.limit + 1
         )
-    page = found[: query.limit]
+    page, next_cursor = page_of(found, query.limit, lambda each: each.change_id)
     return ChangeRequestPage(
         items=tuple(ChangeRequestDocument.of(each) for each in page),
-        next_cursor=to_cursor(page[-1].change_id) if len(found) > query.limit else None,
+        next_cursor=next_cursor,
     )
 
 
@@ -308,9 +307,7 @@ async def _content(connection: AsyncConnection, body: BreakGlassRequest) -> Draf
         if stored is None:
             raise Problem(ProblemType.NOT_FOUND, "There is no such version.")
         return DraftContent.repeating(stored, comment=None, effective_from=None)
-    draft = await drafts.find_draft(connection, body.draft_id or 0)
-    if draft is None:
-        raise Problem(ProblemType.NOT_FOUND, "There is no such draft.")
+    draft = await existing_draft(connection, body.draft_id or 0)
     return DraftContent(name=draft.name, text=draft.text)
 
 

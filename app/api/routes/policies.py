@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from app.api.auth import require
-from app.api.cursors import number_of, to_cursor
+from app.api.cursors import number_of, page_of
 from app.api.exact_json import ExactRoute
 from app.api.negotiation import preferred_media_type
 from app.api.policy_documents import (
@@ -122,19 +122,18 @@ def document_schemas() -> dict[str, Any]:
 async def get_policies(request: Request, query: Annotated[VersionQuery, Query()], _: Reader) -> PolicyPage:
     """A page of versions without their documents, newest first."""
     gate: Runtime = request.app.state.gate
-    before = number_of(query.cursor)
     async with gate.read_engine.connect() as connection:
         active = (await read_rollout(connection)).policy_version
         found = await list_policies(
             connection,
-            before_version=None if before is None else min(before, MAX_VERSION),
+            before_version=number_of(query.cursor, MAX_VERSION),
             limit=query.limit + 1,
         )
-    page = found[: query.limit]
+    page, next_cursor = page_of(found, query.limit, lambda each: each.version)
     return PolicyPage(
         active_version=active,
         items=tuple(PolicySummaryDocument.of(summary) for summary in page),
-        next_cursor=to_cursor(page[-1].version) if len(found) > query.limit else None,
+        next_cursor=next_cursor,
     )
 
 

@@ -8,14 +8,13 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from app.api.auth import require
-from app.api.cursors import number_of, to_cursor
+from app.api.cursors import number_of, page_of
 from app.api.problems import Problem, ProblemType, problem_responses
 from app.api.routes import drafts
-from app.api.routes.drafts import DraftId, Reader
+from app.api.routes.drafts import DraftId, Reader, existing_draft
 from app.api.runtime import Runtime
 from app.api.schemas.governance import PageQuery
 from app.api.schemas.whatif import WhatIfRequest, WhatIfRunDocument, WhatIfRunPage
-from app.governance.drafts import find_draft
 from app.governance.whatif_runs import RunState, begin_run, cancel_run, end_run, find_run, list_runs
 from app.identities.principal import Principal, Role
 
@@ -67,13 +66,12 @@ async def get_what_ifs(
     """A page, newest first; those on an earlier document of the draft are among them."""
     gate: Runtime = request.app.state.gate
     async with gate.read_engine.connect() as connection:
-        if await find_draft(connection, draft_id) is None:
-            raise Problem(ProblemType.NOT_FOUND, "There is no such draft.")
+        await existing_draft(connection, draft_id)
         found = await list_runs(connection, draft_id, before_id=number_of(query.cursor), limit=query.limit + 1)
-    page = found[: query.limit]
+    page, next_cursor = page_of(found, query.limit, lambda each: each.run_id)
     return WhatIfRunPage(
         items=tuple(WhatIfRunDocument.of(run) for run in page),
-        next_cursor=to_cursor(page[-1].run_id) if len(found) > query.limit else None,
+        next_cursor=next_cursor,
     )
 
 

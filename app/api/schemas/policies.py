@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 
 from app.api.schemas.challengers import FindingDocument
 from app.api.schemas.common import AnswerModel, Reason, RequestModel
-from app.domain.compiler import CompiledPolicy
+from app.domain.compiled import CompiledPolicy
 from app.domain.errors import PolicyProblem
 from app.domain.policy_changes import Difference
 from app.policies.store import PolicySummary, Rollout, StoredPolicy, Worker
