@@ -41,7 +41,7 @@ async def test_the_pages_get_the_answers_that_they_show(service: Service, tmp_pa
 
     async def send(script: str) -> dict[str, Any]:
         async with service.client("origination") as client:
-            answer = await client.post("/v1/decisions", content=_edited(file, script), headers={"Content-Type": "application/json"})
+            answer = await client.post("/v1/decisions", content=_edited(file, script))
         assert answer.status_code == 200, answer.text
         decision: dict[str, Any] = answer.json()
         return decision
