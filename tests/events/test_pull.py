@@ -181,6 +181,7 @@ async def test_a_cursor_that_is_none_is_refused(teller: Teller) -> None:
 async def test_nothing_is_told_of_a_change_that_is_rolled_back(teller: Teller, seeded_database: Database) -> None:
     client = await teller.client("admin")
     await teller.change("proposed")
+    await teller.newest()
     _, after = await _all(client, None, 1000)
     governance = await asyncpg.connect(seeded_database.governance)
     try:
