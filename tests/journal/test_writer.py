@@ -264,7 +264,8 @@ async def test_a_backend_that_is_ended_while_idle_is_a_503_each_time(
     try:
         for n in range(5):
             await superuser.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%test journal%'"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND application_name LIKE '%test journal%'"
             )
             with pytest.raises(JournalUnavailableError):
                 await asyncio.wait_for(writer.append(stand.entry(f"A-{n}")), 5)
