@@ -19,9 +19,9 @@ MEMORY_LIMIT_BYTES = 1024**3
 def main(arguments: list[str]) -> None:
     """Lower the priority and the limits, then serve what comes over the socket until the worker closes it."""
     os.nice(LEAST_PRIORITY)
-    if hasattr(os, "SCHED_BATCH"):
+    if hasattr(os, "SCHED_IDLE"):
         with contextlib.suppress(OSError):  # where a sandbox forbids it, the niceness is what there is
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # waking up, it takes the core from nobody
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # whoever else wakes up takes the core from it
     with contextlib.suppress(ValueError, OSError):  # a system that cannot limit it is no reason not to shadow
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     number, target = arguments

@@ -26,9 +26,11 @@ from app.domain.settlement import settle
 
 POLICY, SAMPLES = b"P", b"S"
 LENGTH_BYTES = 4
-BATCH_SECONDS = 5.0
-"""How long the worker waits for a batch; a process that takes longer ends itself, even where the worker is gone."""
-_MARGIN_SECONDS = 2.0
+PATIENCE_SECONDS = 20.0
+"""How long the worker waits for a batch. Long, since a process that gives way to all others may have to wait itself."""
+COMPILE_CPU_SECONDS, BATCH_CPU_SECONDS = 5.0, 0.5
+"""How much processor one frame may take, some hundred times what it does take: more is an evaluation without an end."""
+_MARGIN_SECONDS = 5.0
 
 REFUSED = "refused"
 """Stands for the outcome of an application that the challenger does not read: live, it would be a 422."""
@@ -64,17 +66,23 @@ def evaluate(policy: CompiledPolicy, sample: list[Any]) -> Result:
 
 
 def serve(connection: socket.socket, evaluate_one: Evaluate) -> None:
-    """Answer frames until the worker closes the connection."""
+    """Answer frames until the worker closes the connection.
+
+    A frame that takes too much of the processor ends the process by a signal, whatever code it is in; one that takes
+    too long does, too, even where the worker is gone.
+    """
     policy: CompiledPolicy | None = None
     with connection, connection.makefile("rb") as frames:
         while head := frames.read(LENGTH_BYTES):
             kind, body = frames.read(1), orjson.loads(frames.read(int.from_bytes(head, "big")))
-            signal.setitimer(signal.ITIMER_REAL, BATCH_SECONDS + _MARGIN_SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, COMPILE_CPU_SECONDS if kind == POLICY else BATCH_CPU_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS + _MARGIN_SECONDS)
             if kind == POLICY:
                 policy, answer = _compiled(body)
             else:
                 assert policy is not None
                 answer = [_result(policy, sample, evaluate_one) for sample in body]
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
             encoded = orjson.dumps(answer)
             connection.sendall(len(encoded).to_bytes(LENGTH_BYTES, "big") + encoded)

@@ -23,15 +23,19 @@ from app.journal.entry import JournalEntry
 from app.observability import metrics
 from app.rollout.keeper import SnapshotKeeper
 from app.rollout.snapshot import Challenger, ListedChannel
-from app.shadow.evaluator import BATCH_SECONDS, POLICY, SAMPLES
+from app.shadow.evaluator import PATIENCE_SECONDS, POLICY, SAMPLES
 from app.shadow.process import START_SECONDS, ShadowProcess, ShadowProcessError
 from app.shadow.tally import Hour, Tally
 
 EVALUATOR = "app.shadow.evaluator:main"
 QUEUE_LIMIT = 1_024
-BATCH_LIMIT = 32
+BATCH_LIMIT = 64
+_GATHER_SECONDS = 0.25
+"""How long samples gather before they are handed over: waking a process up costs more than evaluating a decision."""
+_SLICE = 8
+"""After how many samples of a batch the worker sees to its requests again."""
 _STORE_SECONDS = 5.0
-_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 0.5, 60.0
+_FIRST_DELAY_SECONDS, _DELAY_FACTOR, _LONGEST_DELAY_SECONDS = 1.0, 4, 600.0
 _SAMPLE_HEX = 8
 _ADD = text("SELECT gate.shadow_add(:challenger, :hour, :outcomes, :reasons, :errors, :dropped)")
 
@@ -45,12 +49,23 @@ class _Sample(NamedTuple):
 
 
 class ShadowRunner:
-    """Owns the queue and the process. `target` is what the process runs, as module:function of a socket."""
+    """Owns the queue and the process.
 
-    def __init__(self, keeper: SnapshotKeeper, engine: AsyncEngine, *, target: str = EVALUATOR) -> None:
+    `target` is what the process runs, as module:function of a socket; `patience_seconds` how long a batch may take.
+    """
+
+    def __init__(
+        self,
+        keeper: SnapshotKeeper,
+        engine: AsyncEngine,
+        *,
+        target: str = EVALUATOR,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self._keeper = keeper
         self._engine = engine
         self._target = target
+        self._patience_seconds = patience_seconds
         self._queue: deque[_Sample] = deque()
         self._wake = asyncio.Event()
         self._tally = Tally()
@@ -95,7 +110,8 @@ class ShadowRunner:
             self._count_dropped(challenger.number, entry.decided_at)
         else:
             self._queue.append(_Sample(challenger.number, entry, listed))
-            self._wake.set()
+            if len(self._queue) in {1, BATCH_LIMIT}:
+                self._wake.set()
 
     # The process ------------------------------------------------------------------------------------------------------
 
@@ -104,9 +120,10 @@ class ShadowRunner:
             if not self._queue:
                 await self._wait()
                 continue
+            await self._gather()
             challenger = self._keeper.latest.challenger
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_LIMIT))]
-            current = [each for each in batch if challenger is not None and each.challenger == challenger.number]
+            current = deque(each for each in batch if challenger is not None and each.challenger == challenger.number)
             for each in batch:
                 if challenger is None or each.challenger != challenger.number:
                     self._count_dropped(each.challenger, each.entry.decided_at)
@@ -132,7 +149,16 @@ class ShadowRunner:
         if self._keeper.latest.challenger is None:
             await self._end_process()
 
-    async def _evaluate(self, challenger: Challenger, batch: list[_Sample]) -> None:
+    async def _gather(self) -> None:
+        """Until there is a whole batch, or a part of one has waited long enough."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GATHER_SECONDS):
+                while len(self._queue) < BATCH_LIMIT:
+                    self._wake.clear()
+                    await self._wake.wait()
+
+    async def _evaluate(self, challenger: Challenger, batch: deque[_Sample]) -> None:
+        """Evaluate and count the samples; each is taken out of the batch when it has been counted."""
         if self._tried != challenger.number:
             self._tried, self._failures = challenger.number, 0
         if self._process is None:
@@ -144,21 +170,27 @@ class ShadowRunner:
             if faults:
                 _log.error("challenger_does_not_compile", version=str(challenger.number), count=len(faults))
         if self._refused == challenger.number:
-            for each in batch:
-                self._count_error(each.challenger, each.entry.decided_at)
+            while batch:
+                self._count_error(challenger.number, batch.popleft().entry.decided_at)
             return
-        body = orjson.dumps([_encoded(each) for each in batch])
-        results = await self._process.ask(SAMPLES, body, BATCH_SECONDS)
+        encoded = []
+        for number, each in enumerate(batch):
+            encoded.append(_encoded(each))
+            if number % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)
+        results = await self._process.ask(SAMPLES, orjson.dumps(encoded), self._patience_seconds)
         if len(results) != len(batch):
             raise ShadowProcessError("an answer of another length")
-        for each, result in zip(batch, results, strict=True):
-            self._count(each, result)
+        for number, result in enumerate(results):
+            self._count(batch.popleft(), result)
+            if number % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)
         self._failures = 0
 
     async def _fail(self, error: Exception) -> None:
         """End the process, and wait longer each time before the next one is started."""
         self._failures += 1
-        delay = min(_FIRST_DELAY_SECONDS * 2 ** (self._failures - 1), _LONGEST_DELAY_SECONDS)
+        delay = min(_FIRST_DELAY_SECONDS * _DELAY_FACTOR ** min(self._failures - 1, 10), _LONGEST_DELAY_SECONDS)
         _log.warning("shadow_process_failed", exc_info=error, delay_seconds=delay)
         metrics.SHADOW_RESTARTS.inc()
         await self._end_process()

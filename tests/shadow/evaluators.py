@@ -65,7 +65,9 @@ def main(name: str) -> int:
     """The service, but for what its challenger's process runs."""
     settings = read_settings()
     app = GateApp(settings)
-    app.gate.shadow = ShadowRunner(app.gate.keeper, app.gate.read_engine, target=f"{__spec__.name}:{name}")
+    app.gate.shadow = ShadowRunner(
+        app.gate.keeper, app.gate.read_engine, target=f"{__spec__.name}:{name}", patience_seconds=3.0
+    )
     listener = socket.create_server((settings.host, settings.port), backlog=BACKLOG)
     return run_worker(settings, listener, application=app)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -231,6 +232,7 @@ async def test_a_killed_process_is_replaced_and_ends_with_the_challenger_and_wit
     await eventually(lambda: evaluated(1), timeout_seconds=30)
     (child,) = worker.children()
     assert child.nice() == 19
+    assert os.sched_getscheduler(child.pid) == os.SCHED_IDLE
     assert not {"DATABASE_URL", "GOVERNANCE_DATABASE_URL"} & set(child.environ())
     child.kill()
     await decide(gate_server, 2)
