@@ -12,7 +12,7 @@ export PIP_ROOT_USER_ACTION = ignore
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test fuzz lint types contracts migrations-check check format lock bench real-data clean
+.PHONY: help run test fuzz lint types contracts secrets migrations-check check audit format lock bench real-data clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,10 +36,17 @@ types: $(VENV)/.dev ## check types
 contracts: $(VENV)/.dev ## check which package may import which
 	$(BIN)/lint-imports
 
+secrets: $(VENV)/.dev ## look for credentials in the files of the repository (known ones are in .secrets.baseline)
+	git ls-files -z ':!requirements/*.lock' | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
+
 migrations-check: $(VENV)/.dev ## go up, down and up again through the migrations, and compare them with the tables
 	$(BIN)/python -m pytest -q -n 0 --durations=0 --durations-min=5 tests/db/test_migrations.py
 
-check: lint types contracts migrations-check test ## all of the above
+check: lint types contracts secrets migrations-check test ## all of the above
+
+audit: $(VENV)/.dev ## look every locked package up in the vulnerability database (needs pypi.org)
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements/production.lock
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements/dev.lock
 
 format: $(VENV)/.dev ## put the code into its format
 	$(BIN)/ruff check --fix .
