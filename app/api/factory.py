@@ -20,6 +20,7 @@ from app.api.policy_documents import DOCUMENT_LIMIT_BYTES
 from app.api.problems import problem_schemas
 from app.api.routes import (
     audit,
+    budgets,
     challenger,
     channels,
     decide,
@@ -44,6 +45,7 @@ _RESOURCES = (
     decisions,
     audit,
     channels,
+    budgets,
     challenger,
     drafts,
     whatif,

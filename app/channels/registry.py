@@ -188,6 +188,10 @@ _AMEND = text("SELECT * FROM gate.channel_amend(:code, :changes, :expected_revis
 _SET_STATE = text(
     "SELECT * FROM gate.channel_set_state(:code, :state, :expected_revision, :actor, :reason, :request_id)"
 )
+_KILL = text(
+    "SELECT k.voided, (k.channel).* FROM gate.channel_kill(:code, :state, :expected_revision, :actor, :reason,"
+    " :request_id) k"
+)
 _ALIAS_PUT = text("SELECT gate.channel_alias_put(:code, :alias, :actor, :request_id)")
 _ALIAS_REMOVE = text("SELECT gate.channel_alias_remove(:code, :alias, :actor, :request_id)")
 
@@ -260,6 +264,28 @@ async def set_state(
     with refusals():
         row = (await connection.execute(_SET_STATE, {**given, **_by(change)})).mappings().one()
     return await _with_aliases(connection, row)
+
+
+async def kill(
+    connection: AsyncConnection,
+    code: str,
+    state: ChannelState,
+    *,
+    reason: str,
+    expected_revision: int | None = None,
+    change: Change,
+) -> tuple[RegisteredChannel, int]:
+    """Suspend a channel or let it exit, and void its open reservations in the same transaction; how many they were.
+
+    Raises:
+        ConflictingChangeError: where the present state does not lead there.
+        InvalidChangeError: where the new state is one that is served.
+        UnknownSubjectError, StaleChangeError: nothing was changed.
+    """
+    given = {"code": code, "state": state.value, "expected_revision": expected_revision, "reason": reason}
+    with refusals():
+        row = (await connection.execute(_KILL, {**given, **_by(change)})).mappings().one()
+    return await _with_aliases(connection, row), row["voided"]
 
 
 async def put_alias(connection: AsyncConnection, code: str, alias: str, *, change: Change) -> None:

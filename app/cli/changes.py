@@ -1,15 +1,16 @@
-"""`channel-gate changes`: moves of channels and tiers that take a second person."""
+"""`channel-gate changes`: what takes a second person: moves of channels and tiers, budgets that let more through."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.channels import registry
+from app.channels import budgets, registry
 from app.channels.tiers import Cause, Scope
+from app.cli import budgets as budget_commands
 from app.cli.channels import moment_of
 from app.cli.errors import CommandError
 from app.cli.governance import Actor, change_of, governed
@@ -67,6 +68,61 @@ def ask_for_tier(
     typer.echo(
         _line(governed(lambda link: _request(link, wanted, reason=reason, person=person, secret=secret, actor=actor)))
     )
+
+
+@app.command("budget")
+def ask_for_budget(
+    *,
+    channel: budget_commands.Channel,
+    period: budget_commands.PeriodArgument,
+    measure: budget_commands.MeasureArgument,
+    limit: budget_commands.LimitArgument,
+    reason: Reason,
+    person: Person,
+    secret: Secret,
+    actor: Actor,
+    tier: budget_commands.TierOption = None,
+    product: budget_commands.ProductOption = None,
+    jurisdiction: budget_commands.JurisdictionOption = None,
+    currency: budget_commands.CurrencyOption = None,
+    overbooking: budget_commands.OverbookingOption = budgets.FULL_PCT,
+    loss_rate: budget_commands.LossRateOption = None,
+    growth: budget_commands.GrowthOption = None,
+    floor: budget_commands.FloorOption = None,
+    time_zone: budget_commands.ZoneOption = "UTC",
+) -> None:
+    """Ask that a budget is opened or gets these limits."""
+    wanted = requests.budget_change(
+        budget_commands.scope_of(
+            channel, period, measure, tier=tier, product=product, jurisdiction=jurisdiction, currency=currency
+        ),
+        budget_commands.limits_of(limit, overbooking=overbooking, loss_rate=loss_rate, growth=growth, floor=floor),
+        time_zone=time_zone,
+    )
+    typer.echo(
+        _line(governed(lambda link: _request(link, wanted, reason=reason, person=person, secret=secret, actor=actor)))
+    )
+
+
+@app.command("budget-end")
+def ask_for_end_of_budget(
+    *,
+    budget: Annotated[int, typer.Argument(min=1, help="Number of the budget.")],
+    reason: Reason,
+    person: Person,
+    secret: Secret,
+    actor: Actor,
+) -> None:
+    """Ask that a budget ends."""
+
+    async def work(connection: AsyncConnection) -> ChangeRequest:
+        use = await budgets.find_use(connection, budget, at=datetime.now(UTC))
+        if use is None or use.budget.ended_at is not None:
+            raise CommandError("there is no such open budget")
+        wanted = requests.budget_end(use.budget.scope.channel, budget)
+        return await _request(connection, wanted, reason=reason, person=person, secret=secret, actor=actor)
+
+    typer.echo(_line(governed(work)))
 
 
 @app.command("list")

@@ -108,9 +108,21 @@ def set_state(
     state: Annotated[ChannelState, typer.Argument(help="Where to move it.")],
     reason: ReasonOption,
     actor: Actor,
+    void_open: Annotated[
+        bool,
+        typer.Option(
+            "--void-open/--keep-open",
+            help="Void what the channel has accepted and nobody has funded yet; for suspended and exited.",
+        ),
+    ] = False,
 ) -> None:
     """Move a channel to another state. Suspending holds for every decision that commits after it."""
-    channel = governed(lambda link: registry.set_state(link, code, state, reason=reason, change=change_of(actor)))
+    change = change_of(actor)
+    if void_open:
+        channel, voided = governed(lambda link: registry.kill(link, code, state, reason=reason, change=change))
+        typer.echo(f"{channel.code} is {channel.state.value}; {voided} open reservations voided")
+        return
+    channel = governed(lambda link: registry.set_state(link, code, state, reason=reason, change=change))
     typer.echo(f"{channel.code} is {channel.state.value}")
 
 

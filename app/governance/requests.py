@@ -1,7 +1,8 @@
 """Change requests: what one person asks for and another approves; the database then carries it out.
 
 The payload is canonical JSON, whose digest both sign. Kinds, whose subject is a channel's code: `channel.state` with
-`from` and `to`; `tier.assign` with `tier`, `product`, `jurisdiction`, `cause` and `valid_to`.
+`from` and `to`; `tier.assign` with `tier`, `product`, `jurisdiction`, `cause` and `valid_to`; `budget.set` with a
+budget's scope and limits, and `budget.end` with `budget_id`, whose subject is `*` for a budget of all channels.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from sqlalchemy import RowMapping, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.channels.budgets import BudgetLimits, BudgetScope
 from app.channels.tiers import Cause, Scope
 from app.db.changes import Change, refusals
 from app.db.tables import change_requests
@@ -24,6 +26,8 @@ from app.governance.signature import Signature
 
 MAX_PAGE = 100
 CHANNEL_STATE, TIER = "channel.state", "tier.assign"
+BUDGET, BUDGET_END = "budget.set", "budget.end"
+ALL_CHANNELS = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,33 @@ def tier_change(code: str, scope: Scope, *, tier: str, cause: Cause, valid_to: d
             "valid_to": None if valid_to is None else instant_text(valid_to),
         },
     )
+
+
+def budget_change(scope: BudgetScope, limits: BudgetLimits, *, time_zone: str) -> WantedChange:
+    """A scope's budget is opened or gets these limits."""
+    return _wanted(
+        BUDGET,
+        scope.channel or ALL_CHANNELS,
+        {
+            "tier": scope.tier,
+            "product": scope.product,
+            "jurisdiction": scope.jurisdiction,
+            "period": scope.period.value,
+            "measure": scope.measure.value,
+            "currency": scope.currency,
+            "limit": limits.limit,
+            "overbooking_pct": limits.overbooking_pct,
+            "loss_rate_ppm": None if limits.loss_rate_ppm is None else dict(limits.loss_rate_ppm),
+            "growth_pct": limits.growth_pct,
+            "floor": limits.floor,
+            "time_zone": time_zone,
+        },
+    )
+
+
+def budget_end(channel: str | None, budget_id: int) -> WantedChange:
+    """An open budget of a channel, or of all of them, ends."""
+    return _wanted(BUDGET_END, channel or ALL_CHANNELS, {"budget_id": budget_id})
 
 
 _REQUEST = text(

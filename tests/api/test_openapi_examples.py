@@ -83,6 +83,12 @@ def test_an_example_of_a_governed_request_fits_its_schema() -> None:
         fits(content["schema"], body)
 
 
+async def _opened_budget(client: httpx.AsyncClient) -> int:
+    body = {"period": "daily", "measure": "count", "limit": 100, "reason": "an example"}
+    number: int = (await client.post("/v1/budgets", json=body)).json()["budget_id"]
+    return number
+
+
 _SENT = [example for example in request_examples() if not example[1].startswith(_GOVERNED)]
 
 
@@ -94,7 +100,8 @@ async def test_an_example_of_a_request_is_taken_as_it_is(
 ) -> None:
     deciding = path.startswith("/v1/decisions")
     client = await service.client("origination" if deciding else "admin")
-    target = path.format(code="BU03" if "thresholds" in path else "search-ads", tier="prime")
+    number = await _opened_budget(client) if "{budget_id}" in path else 0
+    target = path.format(code="BU03" if "thresholds" in path else "search-ads", tier="prime", budget_id=number)
     headers = {"content-type": media_type}
     if method == "PATCH":
         source = "/v1/policies/active" if "thresholds" in path else target

@@ -112,12 +112,13 @@ async def test_what_does_the_work_cannot_be_called(database: Database, draft: Dr
         await connection.close()
 
 
-_SERVING = """budget_periods_ensure governance_tick journal_flush partitions_ahead partitions_ensure
-    quarantine_put reservation_post reservation_void reservations_expire shadow_add tier_at
+_SERVING = """budget_periods_ensure governance_tick journal_flush loan_balance_put
+    partitions_ahead partitions_ensure
+    quarantine_put reservation_fund reservation_post reservation_void reservations_expire shadow_add tier_at
     webhook_claim webhook_settle worker_beat"""
 _GOVERNANCE = """api_key_create api_key_revoke break_glass_confirm break_glass_end break_glass_open budget_end
     budget_set challenger_clear challenger_set change_approve change_close change_request
-    channel_alias_put channel_alias_remove channel_amend channel_register channel_set_state
+    channel_alias_put channel_alias_remove channel_amend channel_kill channel_register channel_set_state
     channel_void_reservations day_digest draft_amend draft_approve draft_close draft_create
     draft_submit governance_tick hold_place hold_release journal_barrier journal_content_faults
     journal_days_due journal_digest_make journal_hours keys_expire month_drop month_sweep

@@ -175,19 +175,21 @@ async def move_channel(
     """Once this answers, no accept for a suspended or exited channel can be committed. If-Match may be left out.
 
     A proposed channel moves to probation; probation and active lead to each other and to suspended; suspended leads
-    back to both; every state leads to exited, which is final.
+    back to both; every state leads to exited, which is final. With `"open_reservations": "void"` what the channel has
+    open is voided in the same transaction, and the originators are told by events.
     """
     gate: Runtime = request.app.state.gate
     revision = expected_version(request)
+    change = _change(request, caller)
     async with gate.admin_engine.connect() as connection:
-        channel = await registry.set_state(
-            connection,
-            code,
-            body.state,
-            reason=body.reason,
-            expected_revision=revision,
-            change=_change(request, caller),
-        )
+        if body.open_reservations == "void":
+            channel, _ = await registry.kill(
+                connection, code, body.state, reason=body.reason, expected_revision=revision, change=change
+            )
+        else:
+            channel = await registry.set_state(
+                connection, code, body.state, reason=body.reason, expected_revision=revision, change=change
+            )
     return _tagged(response, channel, gate.now())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,6 +18,8 @@ from app.api.schemas.governance import (
     BreakGlassDocument,
     BreakGlassPage,
     BreakGlassRequest,
+    BudgetEndRequest,
+    BudgetRequest,
     ChangeApproval,
     ChangeQuery,
     ChangeRequestDocument,
@@ -51,6 +53,8 @@ Version = Annotated[int, Path(ge=1, le=MAX_VERSION)]
 Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
 ChangeId = Annotated[int, Path(ge=1, le=2**53)]
 _CHANGED = (ProblemType.NOT_FOUND, ProblemType.CONFLICT, ProblemType.PRECONDITION_FAILED, ProblemType.BODY_TOO_LARGE)
+
+_AnyRequest: TypeAlias = ChannelStateRequest | TierAssignmentRequest | BudgetRequest | BudgetEndRequest
 
 router = APIRouter(tags=["governance"])
 
@@ -195,14 +199,16 @@ async def get_change_requests(request: Request, query: Annotated[ChangeQuery, Qu
 )
 async def create_change_request(
     request: Request,
-    body: Annotated[ChannelStateRequest | TierAssignmentRequest, Body(discriminator="kind")],
+    body: Annotated[_AnyRequest, Body(discriminator="kind")],
     caller: Admin,
 ) -> ChangeRequestDocument:
-    """A channel goes up, or a scope gets a tier. Signed: act `request`, subject `<kind>:<channel>`, the payload."""
+    """A channel goes up, a scope gets a tier, or a budget lets more through. Signed: act `request`, subject
+    `<kind>:<channel>` (`*`: all channels), the payload.
+    """
     gate: Runtime = request.app.state.gate
     signature = signature_of(caller, body.proof)
     async with gate.admin_engine.connect() as connection:
-        if await registry.find_channel(connection, body.channel) is None:
+        if body.channel is not None and await registry.find_channel(connection, body.channel) is None:
             raise Problem(ProblemType.NOT_FOUND, "No channel has this code.")
         asked = await requests.request_change(
             connection,
@@ -291,9 +297,13 @@ async def _closed(
     return ChangeRequestDocument.of(closed)
 
 
-def _wanted(body: ChannelStateRequest | TierAssignmentRequest) -> WantedChange:
+def _wanted(body: _AnyRequest) -> WantedChange:
     if isinstance(body, ChannelStateRequest):
         return requests.channel_move(body.channel, before=body.before, after=body.after)
+    if isinstance(body, BudgetRequest):
+        return requests.budget_change(body.scope(), body.limits(), time_zone=body.time_zone)
+    if isinstance(body, BudgetEndRequest):
+        return requests.budget_end(body.channel, body.budget_id)
     scope = Scope(product=body.product, jurisdiction=body.jurisdiction)
     return requests.tier_change(body.channel, scope, tier=body.tier, cause=body.cause, valid_to=body.valid_to)
 

@@ -124,11 +124,28 @@ class StateMove(RequestModel):
     """A move to another state."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"state": "suspended", "reason": "complaints about false promises"}]}
+        json_schema_extra={
+            "examples": [
+                {"state": "suspended", "open_reservations": "keep", "reason": "complaints about false promises"}
+            ]
+        }
     )
 
     state: Literal[ChannelState.PROBATION, ChannelState.ACTIVE, ChannelState.SUSPENDED, ChannelState.EXITED]
+    open_reservations: Annotated[
+        Literal["keep", "void"],
+        Field(
+            description="What becomes of the channel's accepts that are not funded yet: they stay, or are voided with "
+            "the move, where it is suspended or exits."
+        ),
+    ] = "keep"
     reason: Reason
+
+    @model_validator(mode="after")
+    def _voids_below(self) -> Self:
+        if self.open_reservations == "void" and self.state not in {ChannelState.SUSPENDED, ChannelState.EXITED}:
+            raise PydanticCustomError("gate_void_served", "only a channel that is suspended or exits can void")
+        return self
 
 
 class TierRequest(RequestModel):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints
 
+from app.api.schemas.budgets import MAX_UNITS, BudgetFields
 from app.api.schemas.common import AnswerModel, Code, Instant, Jurisdiction, ProductCode, Reason, RequestModel, TierCode
 from app.api.schemas.policies import Comment, DifferenceDocument
 from app.channels.tiers import Cause
@@ -188,6 +189,42 @@ class TierAssignmentRequest(RequestModel):
     jurisdiction: Jurisdiction | None = None
     cause: Cause = Cause.MANUAL
     valid_to: Instant | None = None
+    reason: Reason
+    nonce: Nonce
+    proof: Proof
+
+
+class BudgetRequest(BudgetFields):
+    """A scope's budget is opened or gets other limits. The subject is the channel's code, or `*`; the payload is the
+    rest of the budget, every field of it, null where it is absent.
+    """
+
+    model_config = _example(
+        kind="budget.set",
+        channel="loan-market",
+        period="monthly",
+        measure="count",
+        limit=80,
+        reason="the first 50 were good",
+        **_SIGNED,
+    )
+
+    kind: Literal["budget.set"]
+    reason: Reason
+    nonce: Nonce
+    proof: Proof
+
+
+class BudgetEndRequest(RequestModel):
+    """An open budget ends: the payload is `{"budget_id": ...}`."""
+
+    model_config = _example(
+        kind="budget.end", channel="loan-market", budget_id=3, reason="off probation for good", **_SIGNED
+    )
+
+    kind: Literal["budget.end"]
+    channel: Annotated[Code | None, Field(description="Whose it is; null: of all channels together.")] = None
+    budget_id: Annotated[int, Field(ge=1, le=MAX_UNITS)]
     reason: Reason
     nonce: Nonce
     proof: Proof

@@ -17,7 +17,16 @@ from app.db.tables.approvals import (
 )
 from app.db.tables.audit import audit_head, audit_log
 from app.db.tables.base import SCHEMA, metadata
-from app.db.tables.budgets import budget_periods, budgets, reservation_terms, reservation_units, reservations
+from app.db.tables.budgets import (
+    budget_periods,
+    budgets,
+    loan_balances,
+    overrun_units,
+    overruns,
+    reservation_terms,
+    reservation_units,
+    reservations,
+)
 from app.db.tables.callers import api_keys, originators
 from app.db.tables.challenge import challengers, shadow_hours, shadow_losses, shadow_reasons
 from app.db.tables.events import (
@@ -58,8 +67,11 @@ __all__ = [
     "governance",
     "journal_digests",
     "legal_holds",
+    "loan_balances",
     "metadata",
     "originators",
+    "overrun_units",
+    "overruns",
     "person_secrets",
     "persons",
     "policies",

@@ -42,6 +42,8 @@ reservations = Table(
     Column("resolved_at", Instant),
     Column("cause", Text),
     Column("posted_amount", BigInteger),
+    Column("decided_at", Instant),
+    Index("reservations_resolved_at", "resolved_at", postgresql_where=text("resolved_at IS NOT NULL")),
     Index("reservations_open", "expires_at", postgresql_where=text("state = 'reserved'")),
 )
 
@@ -59,6 +61,8 @@ budgets = Table(
     Column("limit_units", BigInteger, nullable=False),
     Column("overbooking_pct", SmallInteger, nullable=False),
     Column("loss_rate_ppm", JSONB),
+    Column("growth_pct", SmallInteger),
+    Column("floor_units", BigInteger),
     Column("time_zone", Text, nullable=False),
     Column("cause", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
@@ -82,6 +86,7 @@ budget_periods = Table(
     Column("ends_at", Instant, nullable=False),
     Column("reserved", BigInteger, nullable=False),
     Column("posted", BigInteger, nullable=False),
+    Column("cap_units", BigInteger),
     UniqueConstraint("budget_id", "starts_at", name="budget_periods_once"),
 )
 
@@ -91,4 +96,32 @@ reservation_units = Table(
     Column("decision_id", Uuid, primary_key=True),
     Column("period_id", BigInteger, primary_key=True, autoincrement=False),
     Column("units", BigInteger, nullable=False),
+)
+
+overruns = Table(
+    "overruns",
+    metadata,
+    Column("decision_id", Uuid, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("channel_id", Integer, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Index("overruns_at", "at"),
+)
+
+overrun_units = Table(
+    "overrun_units",
+    metadata,
+    Column("decision_id", Uuid, ForeignKey(overruns.c.decision_id), primary_key=True),
+    Column("period_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("units", BigInteger, nullable=False),
+)
+
+loan_balances = Table(
+    "loan_balances",
+    metadata,
+    Column("decision_id", Uuid, primary_key=True),
+    Column("balance", BigInteger, nullable=False),
+    Column("at", Instant, nullable=False),
 )

@@ -15,7 +15,8 @@ SELECT kind, class, CASE WHEN class = 'business' THEN 336 WHEN kind = 'offline' 
 FROM unnest(ARRAY['online', 'offline', 'intermediary', 'social']) kind, unnest(ARRAY['consumer', 'business']) class;
 
 -- One row for each accept, also where no budget applies: its life is reserved -> posted | voided | expired. It names no
--- person: whose accept it is, the decision says, for as long as the log may.
+-- person: whose accept it is, the decision says, for as long as the log may. `decided_at` is the decision's, where it
+-- became an accept later (`reserved_at`); null: at once.
 CREATE TABLE gate.reservations (
     decision_id uuid PRIMARY KEY,
     channel_id integer NOT NULL,
@@ -27,10 +28,12 @@ CREATE TABLE gate.reservations (
     resolved_at timestamptz,
     cause text,
     posted_amount bigint,
+    decided_at timestamptz,
     CONSTRAINT reservations_resolved CHECK ((state = 'reserved') = (resolved_at IS NULL)),
     CONSTRAINT reservations_posted CHECK ((state = 'posted') = (posted_amount IS NOT NULL))
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 CREATE INDEX reservations_open ON gate.reservations (expires_at) WHERE state = 'reserved';
+CREATE INDEX reservations_resolved_at ON gate.reservations (resolved_at) WHERE resolved_at IS NOT NULL;
 
 CREATE FUNCTION gate.resolve_once() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -44,7 +47,9 @@ CREATE TRIGGER reservations_are_resolved_once BEFORE UPDATE ON gate.reservations
 
 -- A limit over a scope; null means any. Every budget whose scope an accept lies in applies. `period` says what resets
 -- it: a day or month of `time_zone`, or nothing. `measure` says what is counted: loans, their amount (minor units of
--- `currency`), or their expected loss, which is the amount times `loss_rate_ppm` of the tier.
+-- `currency`), or their expected loss, which is the amount times `loss_rate_ppm` of the tier. A monthly one may be held
+-- to a growth, too: at most `growth_pct` percent above the mean of what was posted in the three months before, and
+-- `floor_units` for who is new.
 CREATE TABLE gate.budgets (
     budget_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     channel_id integer REFERENCES gate.channels,
@@ -57,18 +62,23 @@ CREATE TABLE gate.budgets (
     limit_units bigint NOT NULL CHECK (limit_units >= 0),
     overbooking_pct smallint NOT NULL DEFAULT 100 CHECK (overbooking_pct BETWEEN 100 AND 300),
     loss_rate_ppm jsonb,
+    growth_pct smallint CHECK (growth_pct BETWEEN 0 AND 1000),
+    floor_units bigint CHECK (floor_units >= 0),
     time_zone text NOT NULL,
     cause text NOT NULL DEFAULT 'manual' CHECK (cause IN ('manual', 'probation')),
     created_at timestamptz NOT NULL DEFAULT now(),
     ended_at timestamptz,
     revision bigint NOT NULL,
     CONSTRAINT budgets_currency CHECK ((measure = 'count') = (currency IS NULL)),
-    CONSTRAINT budgets_loss_rates CHECK ((measure = 'expected_loss') = (loss_rate_ppm IS NOT NULL))
+    CONSTRAINT budgets_loss_rates CHECK ((measure = 'expected_loss') = (loss_rate_ppm IS NOT NULL)),
+    CONSTRAINT budgets_growth CHECK ((growth_pct IS NULL) = (floor_units IS NULL)
+                                     AND (growth_pct IS NULL OR period = 'monthly'))
 );
 CREATE UNIQUE INDEX budgets_one_is_open ON gate.budgets (channel_id, tier, product, jurisdiction, period, measure, currency)
     NULLS NOT DISTINCT WHERE ended_at IS NULL;
 
--- What has been taken of a budget between two instants. The hottest rows of the service: no index holds what changes.
+-- What has been taken of a budget between two instants, and the most that growth allows in it. The hottest rows of the
+-- service: no index holds what changes.
 CREATE TABLE gate.budget_periods (
     period_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     budget_id bigint NOT NULL REFERENCES gate.budgets,
@@ -76,6 +86,7 @@ CREATE TABLE gate.budget_periods (
     ends_at timestamptz NOT NULL CHECK (ends_at > starts_at),
     reserved bigint NOT NULL DEFAULT 0 CHECK (reserved >= 0),
     posted bigint NOT NULL DEFAULT 0 CHECK (posted >= 0),
+    cap_units bigint,
     CONSTRAINT budget_periods_once UNIQUE (budget_id, starts_at)
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
@@ -87,7 +98,8 @@ CREATE TABLE gate.reservation_units (
     PRIMARY KEY (decision_id, period_id)
 );
 
--- Lays out the periods from now on: 40 days or 4 months ahead. Returns how many were made.
+-- Lays out the periods from now on: 40 days or 4 months ahead, and where growth is measured the three months before.
+-- Returns how many were made.
 CREATE FUNCTION gate.budget_periods_ensure(p_budget_id bigint DEFAULT NULL) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -103,7 +115,7 @@ BEGIN
         WHERE b.period = 'daily'
         UNION ALL
         SELECT month AT TIME ZONE b.time_zone, (month + interval '1 month') AT TIME ZONE b.time_zone
-        FROM generate_series(-1, 4) n, LATERAL (
+        FROM generate_series(CASE WHEN b.growth_pct IS NULL THEN -1 ELSE -3 END, 4) n, LATERAL (
             SELECT date_trunc('month', now() AT TIME ZONE b.time_zone) + make_interval(months => n) AS month) m
         WHERE b.period = 'monthly'
     ) s
@@ -111,8 +123,63 @@ BEGIN
       AND NOT EXISTS (SELECT FROM gate.budget_periods p WHERE p.budget_id = b.budget_id AND p.starts_at = s.starts_at)
     ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS v_made = ROW_COUNT;
+    PERFORM gate.budget_caps_refresh(p_budget_id);
     RETURN v_made;
 END $$;
+
+-- Says anew what growth allows in the months that are not over: what was posted before may have changed since.
+CREATE FUNCTION gate.budget_caps_refresh(p_budget_id bigint DEFAULT NULL) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_period bigint[];
+    v_cap bigint[];
+BEGIN
+    SELECT array_agg(c.period_id), array_agg(c.cap) INTO v_period, v_cap
+    FROM (SELECT p.period_id, p.cap_units,
+                 CASE WHEN b.growth_pct IS NOT NULL THEN
+                     greatest(b.floor_units, coalesce((
+                         SELECT sum(q.posted)
+                         FROM (SELECT e.posted FROM gate.budget_periods e
+                               WHERE e.budget_id = p.budget_id AND e.starts_at < p.starts_at
+                               ORDER BY e.starts_at DESC LIMIT 3) q) * (100 + b.growth_pct) / 300, 0)::bigint) END AS cap
+          FROM gate.budgets b JOIN gate.budget_periods p USING (budget_id)
+          WHERE b.period = 'monthly' AND b.ended_at IS NULL AND p.ends_at > now()
+            AND (p_budget_id IS NULL OR b.budget_id = p_budget_id)
+            AND (b.growth_pct IS NOT NULL OR p.cap_units IS NOT NULL)) c
+    WHERE c.cap_units IS DISTINCT FROM c.cap;
+    IF v_period IS NULL THEN
+        RETURN 0;
+    END IF;
+    PERFORM FROM gate.budget_periods WHERE period_id = ANY (v_period) ORDER BY period_id FOR NO KEY UPDATE;
+    UPDATE gate.budget_periods p SET cap_units = c.cap
+    FROM unnest(v_period, v_cap) c (period_id, cap) WHERE p.period_id = c.period_id;
+    RETURN cardinality(v_period);
+END $$;
+
+-- What one accept takes of a budget: the same as `Budget.units` in app/domain/budget.py. A tier without a rate loses
+-- everything.
+CREATE FUNCTION gate.budget_units(p_measure text, p_loss_rate_ppm jsonb, p_amount bigint, p_tier text) RETURNS bigint
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE p_measure WHEN 'count' THEN 1 WHEN 'amount' THEN p_amount
+           ELSE ceil(p_amount::numeric * coalesce((p_loss_rate_ppm ->> p_tier)::bigint, 1000000) / 1000000)::bigint END
+$$;
+
+-- What a loan has posted of a budget that its accept had reserved `p_units` of: of `p_posted` minor units that were paid
+-- out, or are still owed.
+CREATE FUNCTION gate.posted_units(p_measure text, p_units bigint, p_amount bigint, p_posted bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE p_measure WHEN 'count' THEN CASE WHEN p_posted > 0 THEN p_units ELSE 0 END WHEN 'amount' THEN p_posted
+           ELSE ceil(p_units::numeric * p_posted / p_amount)::bigint END
+$$;
+
+-- Whether an accept of that kind falls under a budget: the same as `Budget.covers`.
+CREATE FUNCTION gate.budget_covers(
+    p_budget gate.budgets, p_channel_id integer, p_tier text, p_product text, p_jurisdiction text, p_currency text
+) RETURNS boolean LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(p_budget.channel_id = p_channel_id, true) AND coalesce(p_budget.tier = p_tier, true)
+           AND coalesce(p_budget.product = p_product, true) AND coalesce(p_budget.currency = p_currency, true)
+           AND (p_budget.jurisdiction IS NULL OR p_budget.jurisdiction IS NOT DISTINCT FROM p_jurisdiction)
+$$;
 
 -- Which period of a budget an instant lies in. Null where none has been laid out: then nothing is available.
 CREATE FUNCTION gate.budget_period_at(p_budget_id bigint, p_at timestamptz) RETURNS bigint
@@ -125,115 +192,32 @@ BEGIN
     RETURN CASE WHEN v_period.ends_at > p_at THEN v_period.period_id END;
 END $$;
 
--- Moves units of periods: each period's row is locked in the order of its id and written once.
-CREATE FUNCTION gate.budget_periods_move(p_period_id bigint[], p_reserved bigint[], p_posted bigint[]) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM FROM gate.budget_periods WHERE period_id = ANY (p_period_id) ORDER BY period_id FOR NO KEY UPDATE;
-    UPDATE gate.budget_periods p SET reserved = p.reserved + m.reserved, posted = p.posted + m.posted
-    FROM (SELECT period_id, sum(reserved) AS reserved, sum(posted) AS posted
-          FROM unnest(p_period_id, p_reserved, p_posted) u (period_id, reserved, posted) GROUP BY period_id) m
-    WHERE p.period_id = m.period_id AND (m.reserved <> 0 OR m.posted <> 0);
-END $$;
+-- What was funded beyond what had been reserved: facts are never refused, so it is booked and stands here. `above` is a
+-- funding above its reservation, `unreserved` one whose accept had ended, or had never been.
+CREATE TABLE gate.overruns (
+    decision_id uuid PRIMARY KEY,
+    kind text NOT NULL CHECK (kind IN ('above', 'unreserved')),
+    channel_id integer NOT NULL,
+    amount bigint NOT NULL CHECK (amount > 0),
+    currency text NOT NULL,
+    at timestamptz NOT NULL
+);
+CREATE INDEX overruns_at ON gate.overruns (at);
 
--- Ends open reservations, which the caller has locked, without a loan, and gives their units back.
-CREATE FUNCTION gate.reservations_release(p_decision_id uuid[], p_state text, p_cause text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_period bigint[];
-    v_units bigint[];
-BEGIN
-    UPDATE gate.reservations SET state = p_state, resolved_at = clock_timestamp(), cause = p_cause
-    WHERE decision_id = ANY (p_decision_id);
-    SELECT array_agg(u.period_id), array_agg(-u.units) INTO v_period, v_units
-    FROM gate.reservation_units u WHERE u.decision_id = ANY (p_decision_id);
-    IF v_period IS NOT NULL THEN
-        PERFORM gate.budget_periods_move(v_period, v_units, array_fill(0::bigint, ARRAY[cardinality(v_units)]));
-    END IF;
-END $$;
+-- The units that an unreserved funding has posted.
+CREATE TABLE gate.overrun_units (
+    decision_id uuid NOT NULL REFERENCES gate.overruns,
+    period_id bigint NOT NULL,
+    units bigint NOT NULL CHECK (units >= 0),
+    PRIMARY KEY (decision_id, period_id)
+);
 
--- Ends what nobody has funded in time. Any number of replicas may run it: each takes rows that no other holds.
-CREATE FUNCTION gate.reservations_expire(p_limit integer) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_due uuid[];
-BEGIN
-    SELECT array_agg(decision_id) INTO v_due FROM (
-        SELECT decision_id FROM gate.reservations WHERE state = 'reserved' AND expires_at <= now()
-        ORDER BY expires_at LIMIT p_limit FOR UPDATE SKIP LOCKED) due;
-    IF v_due IS NULL THEN
-        RETURN 0;
-    END IF;
-    PERFORM gate.reservations_release(v_due, 'expired', 'time');
-    RETURN cardinality(v_due);
-END $$;
+-- What is still owed of loans that have been repaid in part or whole: outstanding budgets get the rest back.
+CREATE TABLE gate.loan_balances (
+    decision_id uuid PRIMARY KEY,
+    balance bigint NOT NULL CHECK (balance >= 0),
+    at timestamptz NOT NULL
+);
 
--- Ends one open reservation without a loan. False where it is resolved already, or was never made.
-CREATE FUNCTION gate.reservation_void(p_decision_id uuid, p_cause text) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM FROM gate.reservations WHERE decision_id = p_decision_id AND state = 'reserved' FOR UPDATE;
-    IF NOT FOUND THEN
-        RETURN false;
-    END IF;
-    PERFORM gate.reservations_release(ARRAY[p_decision_id], 'voided', p_cause);
-    RETURN true;
-END $$;
-
--- Posts what was funded (minor units) and releases the rest. A fact is never refused: the overrun over what was
--- reserved comes back, for the caller to flag. Null where the reservation is not open: then nothing was booked.
-CREATE FUNCTION gate.reservation_post(p_decision_id uuid, p_amount bigint) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_row gate.reservations;
-    v_period bigint[];
-    v_reserved bigint[];
-    v_posted bigint[];
-BEGIN
-    IF p_amount < 0 THEN
-        RAISE EXCEPTION 'an amount is not negative' USING ERRCODE = 'CG422';
-    END IF;
-    SELECT * INTO v_row FROM gate.reservations WHERE decision_id = p_decision_id AND state = 'reserved' FOR UPDATE;
-    IF NOT FOUND THEN
-        RETURN NULL;
-    END IF;
-    UPDATE gate.reservations
-    SET state = 'posted', resolved_at = clock_timestamp(), cause = 'funded', posted_amount = p_amount
-    WHERE decision_id = p_decision_id;
-    SELECT array_agg(u.period_id), array_agg(-u.units),
-           array_agg(CASE b.measure WHEN 'count' THEN u.units WHEN 'amount' THEN p_amount
-                     ELSE ceil(u.units::numeric * p_amount / v_row.amount)::bigint END)
-    INTO v_period, v_reserved, v_posted
-    FROM gate.reservation_units u JOIN gate.budget_periods p USING (period_id) JOIN gate.budgets b USING (budget_id)
-    WHERE u.decision_id = p_decision_id;
-    IF v_period IS NOT NULL THEN
-        PERFORM gate.budget_periods_move(v_period, v_reserved, v_posted);
-    END IF;
-    RETURN greatest(p_amount - v_row.amount, 0);
-END $$;
-
--- Ends every open reservation of a channel, for who suspends it and means what was offered, too. Returns how many.
-CREATE FUNCTION gate.channel_void_reservations(p_code text, p_actor text, p_reason text, p_request_id text)
-RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_channel gate.channels;
-    v_open uuid[];
-BEGIN
-    SELECT * INTO v_channel FROM gate.channels WHERE code = p_code;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'no channel has this code' USING ERRCODE = 'CG404';
-    ELSIF v_channel.state NOT IN ('suspended', 'exited') THEN
-        RAISE EXCEPTION 'only what a suspended or exited channel has open can be voided' USING ERRCODE = 'CG409';
-    END IF;
-    SELECT array_agg(decision_id) INTO v_open FROM (
-        SELECT decision_id FROM gate.reservations WHERE state = 'reserved' AND channel_id = v_channel.channel_id
-        ORDER BY decision_id FOR UPDATE) held;
-    IF v_open IS NOT NULL THEN
-        PERFORM gate.reservations_release(v_open, 'voided', 'channel');
-    END IF;
-    PERFORM gate.audit_append(p_actor, 'channel.void_reservations', p_code, NULL,
-                              jsonb_build_object('voided', coalesce(cardinality(v_open), 0)), p_reason, p_request_id);
-    RETURN coalesce(cardinality(v_open), 0);
-END $$;
-
-SELECT gate.forbid_truncate('gate.reservations', 'gate.reservation_units', 'gate.budgets', 'gate.budget_periods');
+SELECT gate.forbid_truncate('gate.reservations', 'gate.reservation_units', 'gate.budgets', 'gate.budget_periods',
+                            'gate.overruns', 'gate.overrun_units', 'gate.loan_balances');

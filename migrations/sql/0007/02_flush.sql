@@ -20,7 +20,7 @@ CREATE FUNCTION gate.person_facts(
           WHERE e.applicant_ref = p_applicant_ref AND e.decided_at > p_at - interval '30 days'
             AND e.decided_at < p_at + interval '1 day'
           LIMIT 1000) d
-    LEFT JOIN gate.reservations r ON r.decision_id = d.decision_id AND d.outcome = 'accept'
+    LEFT JOIN gate.reservations r ON r.decision_id = d.decision_id AND d.outcome <> 'reject'
 $$;
 
 -- The stated income in a stored request, as it is written; null where it says none or cannot be read.
@@ -107,8 +107,9 @@ BEGIN
 
     SELECT array_agg(p.period_id), array_agg(p.bookable), array_agg(p.postable), array_agg(0::bigint)
     INTO v_period, v_bookable, v_postable, v_delta
-    FROM (SELECT p.period_id, b.limit_units * b.overbooking_pct / 100 - p.reserved - p.posted AS bookable,
-                 b.limit_units - p.posted AS postable
+    FROM (SELECT p.period_id,
+                 least(b.limit_units, p.cap_units) * b.overbooking_pct / 100 - p.reserved - p.posted AS bookable,
+                 least(b.limit_units, p.cap_units) - p.posted AS postable
           FROM gate.budget_periods p JOIN gate.budgets b USING (budget_id)
           WHERE p.period_id = ANY (v_line_period || v_given_period)
           ORDER BY p.period_id FOR NO KEY UPDATE OF p) p;

@@ -1,9 +1,0 @@
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA gate FROM PUBLIC;
-GRANT SELECT ON gate.reservation_terms, gate.reservations, gate.reservation_units, gate.budgets, gate.budget_periods
-    TO {{serving}}, {{governance}};
-GRANT EXECUTE ON FUNCTION gate.journal_flush(json, bytea, integer[], bigint[], bigint[]),
-    gate.reservations_expire(integer), gate.reservation_void(uuid, text), gate.reservation_post(uuid, bigint),
-    gate.budget_periods_ensure(bigint) TO {{serving}};
-GRANT EXECUTE ON FUNCTION gate.channel_void_reservations(text, text, text, text),
-    gate.budget_set(text, text, text, text, text, text, text, bigint, integer, jsonb, text, text, text, text),
-    gate.budget_end(bigint, text, text, text) TO {{governance}};
