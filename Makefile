@@ -60,10 +60,10 @@ real-data: $(VENV)/.dev ## run real loan applications through the service (DATA_
 
 lock: $(VENV)/.dev ## write the lock files anew from pyproject.toml
 	$(PIP) install uv
-	$(COMPILE) pyproject.toml --extra whatif --extra tracing --output-file requirements/production.lock
+	$(COMPILE) pyproject.toml --extra whatif --extra tiering --extra tracing --output-file requirements/production.lock
 	$(COMPILE) --group build --output-file requirements/build.lock
-	$(COMPILE) pyproject.toml --extra whatif --extra tracing --extra embedded --constraint requirements/production.lock \
-		--output-file requirements/demo.lock
+	$(COMPILE) pyproject.toml --extra whatif --extra tiering --extra tracing --extra embedded \
+		--constraint requirements/production.lock --output-file requirements/demo.lock
 	$(COMPILE) pyproject.toml --all-extras --group dev --constraint requirements/demo.lock \
 		--constraint requirements/build.lock --output-file requirements/dev.lock
 
