@@ -29,6 +29,7 @@ from app.api.routes import (
     events,
     governance,
     health,
+    held,
     policies,
     rollback,
     rollout,
@@ -43,6 +44,7 @@ from app.version import VERSION
 _RESOURCES = (
     decide,
     decisions,
+    held,
     audit,
     channels,
     budgets,

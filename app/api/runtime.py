@@ -28,6 +28,7 @@ from app.observability import metrics
 from app.rollout.keeper import NotReadyError, SnapshotKeeper
 from app.rollout.upkeep import Upkeep
 from app.screening.decide import DecisionDesk
+from app.screening.held import HeldDesk
 from app.settings import Settings
 from app.shadow.runner import ShadowRunner
 from app.version import VERSION
@@ -80,6 +81,7 @@ class Runtime:
         )
         self.shadow = ShadowRunner(self.keeper, self.read_engine)
         self.upkeep = Upkeep(self.read_engine, partitions_ahead_months=settings.partitions_ahead_months)
+        self.held = HeldDesk(self.read_engine, self.keeper)
         self.webhook_keys = None if settings.webhook_keys is None else SecretKeys.parse(settings.webhook_keys)
         self.webhook_guard = UrlGuard(
             networks=parse_networks(settings.webhook_networks), loopback=settings.webhook_loopback
@@ -127,12 +129,14 @@ class Runtime:
                     await asyncio.sleep(0.005)
         await self.upkeep.start()
         await self.shadow.start()
+        await self.held.start()
         await self.dispatcher.start()
 
     async def stop(self) -> None:
         """Finish what is queued, then let everything go."""
         await self.what_ifs.stop()
         await self.dispatcher.stop()
+        await self.held.stop()
         await self.upkeep.stop()
         await self.writer.stop()
         await self.shadow.stop()

@@ -20,6 +20,7 @@ from app.domain.canonical import parse_instant
 from app.journal.reader import DecisionFilter, count_decisions
 from app.screening.policy_library import PolicyLibrary
 from app.screening.replay import MAX_FINDINGS, ReplayReport, Verdict, replay_log
+from app.screening.replay_held import replay_resolutions
 from app.settings import read_settings
 
 app = typer.Typer()
@@ -45,12 +46,14 @@ def replay(
     Ends with 1 where one comes out different or cannot be read. Erased ones are counted and are no fault.
     """
     begin, end = _instant("--from", since), _instant("--to", until)
-    report = asyncio.run(_replay(begin, end, channel, originator, limit, show_progress=not as_json))
+    report, held = asyncio.run(_replay(begin, end, channel, originator, limit, show_progress=not as_json))
     if as_json:
-        typer.echo(orjson.dumps(_document(report), option=orjson.OPT_INDENT_2).decode())
+        typer.echo(orjson.dumps(_document(report) | {"held": _document(held)}, option=orjson.OPT_INDENT_2).decode())
     else:
-        _print(report)
-    if not report.exact:
+        _print(report, "decisions")
+        if held.total:
+            _print(held, "resolutions of held decisions")
+    if not (report.exact and held.exact):
         raise typer.Exit(1)
 
 
@@ -62,7 +65,8 @@ async def _replay(
     limit: int | None,
     *,
     show_progress: bool,
-) -> ReplayReport:
+) -> tuple[ReplayReport, ReplayReport]:
+    """What came of the decisions, and of what held ones were resolved to: those where nothing but time selects."""
     engine = make_engine(
         read_settings().serving_url(), pool_size=1, statement_timeout_seconds=_STATEMENT_TIMEOUT_SECONDS
     )
@@ -84,13 +88,17 @@ async def _replay(
                 disable=not show_progress,
             ) as progress:
                 task = progress.add_task("replay", total=total if limit is None else min(total, limit))
-                return await replay_log(
+                report = await replay_log(
                     connection,
                     PolicyLibrary(),
                     wanted,
                     limit=limit,
                     on_progress=lambda done: progress.advance(task, done),
                 )
+            if channel is not None or originator is not None or limit is not None:
+                return report, ReplayReport(counts=dict.fromkeys(Verdict, 0), findings=())
+            held = await replay_resolutions(connection, PolicyLibrary(), decided_from=begin, decided_to=end)
+            return report, held
     finally:
         await engine.dispose()
 
@@ -135,9 +143,9 @@ def _document(report: ReplayReport) -> dict[str, object]:
     }
 
 
-def _print(report: ReplayReport) -> None:
+def _print(report: ReplayReport, what: str) -> None:
     counts = ", ".join(f"{report.counts[verdict]:,} {verdict.value}" for verdict in Verdict)
-    typer.echo(f"{report.total:,} decisions replayed: {counts}")
+    typer.echo(f"{report.total:,} {what} replayed: {counts}")
     for found in report.findings[:_SHOWN_FINDINGS]:
         typer.echo(f"  {found.decision_id} {found.verdict.value}: {found.detail}")
     named = min(len(report.findings), _SHOWN_FINDINGS)

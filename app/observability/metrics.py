@@ -5,6 +5,7 @@ Labels are few and bounded, and none is an id. Gauges are `live` ones, so that a
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias, get_args
@@ -20,6 +21,7 @@ GaugeMode: TypeAlias = Literal["livesum", "livemax", "livemin", "liveall"]
 
 CHANNEL_LABEL_LIMIT = 200
 REASON_LABEL_LIMIT = 300
+BUDGET_LABEL_LIMIT = 100
 OTHER = "other"
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _MILLISECONDS = (
@@ -132,6 +134,29 @@ OUTBOX_OLDEST = LateGauge(
     "gate_outbox_oldest_seconds", "How long the oldest event waits that a webhook has not taken.", "livemax"
 )
 
+# Budgets, and what accepts take of them.
+BUDGET_LIMIT = _gauge("gate_budget_limit_units", "The most of a budget's present period.", "livemax", ("budget",))
+BUDGET_USED = _gauge("gate_budget_used_units", "Reserved and posted of a budget in its period.", "livemax", ("budget",))
+BUDGET_LEFT_RATIO = _gauge(
+    "gate_budget_left_ratio", "How much of a budget accepts may still take, 0 to 1.", "livemin", ("budget",)
+)
+BUDGETS_EXHAUSTED = LateGauge("gate_budgets_exhausted", "Open budgets of which nothing is left.", "livemax")
+RESERVATIONS_OPEN = LateGauge("gate_reservations_open", "Accepts that are neither funded nor ended.", "livemax")
+RESERVATIONS_RESOLVED = _gauge(
+    "gate_reservations_resolved_day", "Reservations that ended in the last 24 hours, by how.", "livemax", ("state",)
+)
+BUDGET_OVERRUNS = _gauge(
+    "gate_budget_overruns_day",
+    "Fundings of the last 24 hours above their reservation, or without one.",
+    "livemax",
+    ("kind",),
+)
+HELD_WAITING = LateGauge("gate_held_waiting", "Held decisions that wait for room in their budgets.", "livemax")
+HELD_OLDEST = LateGauge("gate_held_oldest_seconds", "How long the oldest held decision has waited.", "livemax")
+HELD_CLOSED = _counter(
+    "gate_held_closed", "Held decisions that ended: accept, escalate, reject, superseded or lapsed.", ("result",)
+)
+
 # HTTP.
 HTTP_REQUESTS = _counter(
     "gate_http_requests", "Requests answered, by route template, method and status.", ("route", "method", "status")
@@ -151,6 +176,8 @@ BUILD_INFO = _gauge("gate_build_info", "1, with the version of the service.", "l
 
 CHANNEL_LABELS = BoundedLabel(CHANNEL_LABEL_LIMIT)
 _reason_labels = BoundedLabel(REASON_LABEL_LIMIT)
+_budget_labels = BoundedLabel(BUDGET_LABEL_LIMIT)
+_budgets_shown: set[str] = set()
 
 # The library's labels() costs more than all the rest, so the hot path keeps the children that it has met.
 _count_decision: dict[tuple[str, str, str], Callable[[], None]] = {}
@@ -233,6 +260,30 @@ def record_channels_expiring(counts: dict[int, int]) -> None:
     """Report how many served channels end within so many days: days -> channels."""
     for days, channels in counts.items():
         CHANNELS_EXPIRING.labels(str(days)).set(channels)
+
+
+def record_budgets(found: Iterable[tuple[str, int, int, int]]) -> None:
+    """Report open budgets, those with the least left first: name, cap, what is used and what is left.
+
+    Past the limit of labels only the least ratio is told, as `other`. A budget that has ended is no number any more.
+    """
+    least: dict[str, float] = {}
+    exhausted = 0
+    for name, cap, used, left in found:
+        label = _budget_labels.label(name)
+        ratio = left / cap if cap else 0.0
+        exhausted += left == 0
+        least[label] = min(ratio, least.get(label, ratio))
+        if label != OTHER:
+            BUDGET_LIMIT.labels(label).set(cap)
+            BUDGET_USED.labels(label).set(used)
+    for label in _budgets_shown - set(least):
+        for gauge in (BUDGET_LIMIT, BUDGET_USED, BUDGET_LEFT_RATIO):
+            gauge.labels(label).set(math.nan)
+    for label, ratio in least.items():
+        BUDGET_LEFT_RATIO.labels(label).set(ratio)
+    _budgets_shown.update(least)
+    BUDGETS_EXHAUSTED.set(exhausted)
 
 
 def record_worker_started(version: str) -> None:

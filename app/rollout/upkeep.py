@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.channels.budget_figures import read_figures
 from app.channels.expiry import count_expiring
 from app.db.background import end
 from app.observability import metrics
@@ -18,6 +19,7 @@ _PERIOD_SECONDS = 600.0
 _TICK_SECONDS = 2.0
 """How late a scheduled policy, the end of a break-glass or of an override may be, on top of what it takes."""
 _TICK = text("SELECT * FROM gate.governance_tick()")
+_FIGURES_SECONDS = 15.0
 _EXPIRE = text("SELECT gate.reservations_expire(:limit)")
 _EXPIRE_LIMIT = 500
 """How many reservations one statement ends: few enough that no flush waits long for their budgets."""
@@ -60,6 +62,7 @@ class Upkeep:
             asyncio.create_task(_repeat(self.round, _PERIOD_SECONDS, "round"), name="upkeep"),
             asyncio.create_task(_repeat(self.tick, _TICK_SECONDS, "governance clock"), name="governance clock"),
             asyncio.create_task(_repeat(self.expire, _TICK_SECONDS, "reservations"), name="reservations"),
+            asyncio.create_task(_repeat(self.figures, _FIGURES_SECONDS, "figures of budgets"), name="budgets"),
         )
 
     async def stop(self) -> None:
@@ -102,6 +105,23 @@ class Upkeep:
         async with self._engine.connect() as connection:
             while expired := (await connection.execute(_EXPIRE, {"limit": _EXPIRE_LIMIT})).scalar_one():
                 _log.info("reservations_expired", count=expired)
+
+    async def figures(self) -> None:
+        """Report how much is left of budgets, and what waits for them.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, OSError: where the database is away; the next time tells.
+        """
+        async with self._engine.connect() as connection:
+            figures = await read_figures(connection)
+        metrics.record_budgets((use.name, use.cap, use.used, use.left) for use in figures.budgets)
+        metrics.RESERVATIONS_OPEN.set(figures.reservations_open)
+        for state, count in figures.resolved_day.items():
+            metrics.RESERVATIONS_RESOLVED.labels(state).set(count)
+        for kind, count in figures.overruns_day.items():
+            metrics.BUDGET_OVERRUNS.labels(kind).set(count)
+        metrics.HELD_WAITING.set(figures.held_waiting)
+        metrics.HELD_OLDEST.set(figures.held_oldest_seconds)
 
     async def tick(self) -> None:
         """Do what has fallen due: activate what was scheduled, undo what nobody confirmed, end overrides.

@@ -20,6 +20,7 @@ from app.db.tables.base import SCHEMA, metadata
 from app.db.tables.budgets import (
     budget_periods,
     budgets,
+    held_queue,
     loan_balances,
     overrun_units,
     overruns,
@@ -65,6 +66,7 @@ __all__ = [
     "event_kinds",
     "events",
     "governance",
+    "held_queue",
     "journal_digests",
     "legal_holds",
     "loan_balances",

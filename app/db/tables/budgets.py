@@ -9,6 +9,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     SmallInteger,
     Table,
     Text,
@@ -16,7 +17,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from app.db.tables.base import Instant, metadata
 from app.db.tables.registry import channels
@@ -124,4 +125,34 @@ loan_balances = Table(
     Column("decision_id", Uuid, primary_key=True),
     Column("balance", BigInteger, nullable=False),
     Column("at", Instant, nullable=False),
+)
+
+held_queue = Table(
+    "held_queue",
+    metadata,
+    Column("decision_id", Uuid, primary_key=True),
+    Column("decided_at", Instant, nullable=False),
+    Column("retention_class", Text, nullable=False),
+    Column("originator_id", Integer, nullable=False),
+    Column("application_id", Text, nullable=False),
+    Column("revision", SmallInteger, nullable=False),
+    Column("channel_id", Integer, nullable=False),
+    Column("channel_code", Text, nullable=False),
+    Column("tier", Text, nullable=False),
+    Column("product", Text, nullable=False),
+    Column("jurisdiction", Text),
+    Column("amount", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("lapses_at", Instant, nullable=False),
+    Column("claimed_until", Instant, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("closed_at", Instant),
+    Column("policy_version", Integer),
+    Column("outcome", Text),
+    Column("next_action", Text),
+    Column("reason_codes", ARRAY(Text)),
+    Column("record", LargeBinary),
+    Column("response", LargeBinary),
+    Index("held_queue_waiting", "decided_at", postgresql_where=text("state = 'waiting'")),
+    Index("held_queue_closed_at", "closed_at", postgresql_where=text("closed_at IS NOT NULL")),
 )
