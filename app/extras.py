@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-Extra: TypeAlias = Literal["embedded", "parquet", "tracing", "whatif"]
+Extra: TypeAlias = Literal["embedded", "parquet", "tiering", "tracing", "whatif"]
 
 
 def how_to_install(extra: Extra) -> str:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from app.tiering.belief import Belief
-from app.tiering.policy import TieringPolicy
+from app.tiering.policy import Statistic, TieringPolicy
 
 
 class Life(StrEnum):
@@ -273,7 +273,7 @@ def _demotion(evidence: Evidence, policy: TieringPolicy, tier: str, met: _Met) -
 def _suspend(standing: Standing, evidence: Evidence, policy: TieringPolicy) -> Verdict | None:
     terms = policy.suspension
     threshold = evidence.threshold(terms.above)
-    worse = evidence.since_worst.above(threshold) if evidence.since_worst.observed >= terms.minimum_events else 0.0
+    worse = _worse_since(evidence, threshold, policy)
     loss = evidence.unprofitable()
     fraud_share = evidence.frauds / evidence.funded if evidence.funded else 0.0
     if worse >= terms.probability:
@@ -286,6 +286,17 @@ def _suspend(standing: Standing, evidence: Evidence, policy: TieringPolicy) -> V
         return None
     suspended = _demotion(evidence, policy, standing.tier, met)
     return replace(suspended, kind=Kind.SUSPEND, life=Life.SUSPENDED)
+
+
+def _worse_since(evidence: Evidence, threshold: float, policy: TieringPolicy) -> float:
+    """P(theta > threshold) as far as the loans made since the channel entered the worst tier bear it out."""
+    terms, since = policy.suspension, evidence.since_worst
+    if since.observed < terms.minimum_events:
+        return 0.0
+    if policy.statistic is Statistic.CHANGE_POINT:
+        agrees = since.above(evidence.threshold(terms.since_above)) >= terms.since_probability
+        return evidence.present[0].above(threshold) if agrees else 0.0
+    return since.above(threshold)
 
 
 def _suspended(standing: Standing, as_of: int, policy: TieringPolicy) -> Verdict:

@@ -156,11 +156,18 @@ class PromotionPolicy(_Ranged):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuspensionPolicy(_Ranged):
-    """When the worst tier is not enough, and when a suspension is proposed to be the end."""
+    """When the worst tier is not enough, and when a suspension is proposed to be the end.
+
+    By windows, P(theta > above) counts on the loans made since the channel entered the worst tier. By change points it
+    counts on its present stretch, which begins anew by itself where those loans are better; they need only agree:
+    P(theta > since_above) of at least since_probability on them, and `minimum_events` among them.
+    """
 
     above: float = _within(1.6, 0.01, 100.0)
     probability: float = _within(0.90, 0.5, 1.0)
     minimum_events: float = _within(6.0, 0.0, 10_000.0)
+    since_above: float = _within(1.3, 0.01, 100.0)
+    since_probability: float = _within(0.5, 0.0, 1.0)
     fraud_share: float = _within(0.01, 0.0, 1.0)
     minimum_frauds: int = _within(3, 1, 1_000)
     """Ours: one confirmed fraud among 50 loans is 2 % and says little."""
