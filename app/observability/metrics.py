@@ -17,6 +17,7 @@ from app.observability.exposition import CONTENT_TYPE, REGISTRY, SNAPSHOT_CONFIR
 __all__ = ["CONTENT_TYPE", "render"]
 
 FlushFailure: TypeAlias = Literal["timeout", "connection", "database", "poison", "stale", "overload"]
+HeldResult: TypeAlias = Literal["accept", "escalate", "reject", "superseded", "lapsed"]
 GaugeMode: TypeAlias = Literal["livesum", "livemax", "livemin", "liveall"]
 
 CHANNEL_LABEL_LIMIT = 200
@@ -292,3 +293,5 @@ def record_worker_started(version: str) -> None:
     BUILD_INFO.labels(version).set(1)
     for kind in get_args(FlushFailure):
         FLUSH_FAILURES.labels(kind)  # from zero, or the first failure of a kind would be no increase
+    for result in get_args(HeldResult):
+        HELD_CLOSED.labels(result)

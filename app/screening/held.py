@@ -113,7 +113,7 @@ class HeldDesk:
                 wanted = _decided_again(snapshot, row["decision_id"], row["input"], told)
             except (DomainError, ValidationError) as error:
                 # The policy of today cannot decide it: it waits for one that can, or lapses.
-                _log.warning("held_decision_undecidable", error=type(error).__name__)
+                _log.warning("held_decision_undecidable", exc_info=error)
                 return HeldResult.WAITING
             if wanted["next_action"] == NextAction.HELD:
                 return HeldResult.WAITING

@@ -295,3 +295,28 @@ async def test_an_accept_that_nobody_funds_expires_and_its_originator_hears_of_i
     assert [(each["decision_id"], each["application_id"], each["channel"]) for each in told] == [
         (decided["decision_id"], "forgotten", "app-store")
     ]
+
+
+async def test_what_is_left_is_a_metric_and_an_ended_budget_is_none(service: Service, admin: httpx.AsyncClient) -> None:
+    opened = await admin.post("/v1/budgets", json=MONTHLY | {"limit": 4})
+    funded = await decide(service, "counted")
+    await decide(service, "counted-too")
+    serving = await asyncpg.connect(service.database.serving)
+    await serving.execute("SELECT gate.reservation_fund($1::uuid, 99000000, now())", funded["decision_id"])
+    await serving.close()
+    upkeep, reader = service.app.gate.upkeep, await service.client(None)
+    await upkeep.figures()
+    told = (await reader.get("/metrics")).text
+    for line in (
+        'gate_budget_limit_units{budget="app-store monthly count"} 4.0',
+        'gate_budget_used_units{budget="app-store monthly count"} 2.0',
+        'gate_budget_left_ratio{budget="app-store monthly count"} 0.5',
+        "gate_reservations_open 1.0",
+        'gate_reservations_resolved_day{state="posted"} 1.0',
+        'gate_budget_overruns_day{kind="above"} 1.0',
+        "gate_held_waiting 0.0",
+    ):
+        assert line in told.splitlines()
+    await admin.post(f"{opened.headers['location']}/end", json={"reason": "r"})
+    await upkeep.figures()
+    assert 'gate_budget_left_ratio{budget="app-store monthly count"} NaN' in (await reader.get("/metrics")).text

@@ -166,3 +166,13 @@ def test_a_channel_past_the_limit_is_counted_as_other(monkeypatch: pytest.Monkey
     text = metrics.render().decode()
     assert "one-too-many" not in text
     assert 'channel="other"' in text
+
+
+def test_budgets_past_the_limit_share_one_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_budget_labels", BoundedLabel(1))
+    metrics.record_budgets([("full", 10, 10, 0), ("half", 10, 5, 5), ("most", 10, 2, 8)])
+    told = metrics.render().decode()
+    assert 'gate_budget_left_ratio{budget="full"} 0.0' in told
+    assert 'gate_budget_left_ratio{budget="other"} 0.5' in told
+    assert 'gate_budget_limit_units{budget="other"}' not in told
+    assert "gate_budgets_exhausted 1.0" in told
