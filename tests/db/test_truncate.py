@@ -20,6 +20,7 @@ _PASSING = {
     "change_kinds",
     "whatif_runs",
     "reservation_terms",
+    "outcome_staging",
 }
 """What holds no record of its own: it is counted, made or read again."""
 

@@ -39,6 +39,14 @@ from app.db.tables.events import (
     webhook_secrets,
 )
 from app.db.tables.journal import decision_keys, decisions, quarantine
+from app.db.tables.outcomes import (
+    application_outcomes,
+    channel_costs,
+    feed_statements,
+    outcome_events,
+    outcome_staging,
+    reservation_adjustments,
+)
 from app.db.tables.registry import channel_aliases, channel_state_changes, channels, scopes, tier_assignments
 from app.db.tables.retention import channel_days, decision_facts, dropped_months, journal_digests, legal_holds
 from app.db.tables.serving import state, workers
@@ -47,6 +55,7 @@ from app.db.tables.versions import policies, policy_activations
 __all__ = [
     "SCHEMA",
     "api_keys",
+    "application_outcomes",
     "audit_head",
     "audit_log",
     "break_glass",
@@ -56,6 +65,7 @@ __all__ = [
     "change_kinds",
     "change_requests",
     "channel_aliases",
+    "channel_costs",
     "channel_days",
     "channel_state_changes",
     "channels",
@@ -65,6 +75,7 @@ __all__ = [
     "dropped_months",
     "event_kinds",
     "events",
+    "feed_statements",
     "governance",
     "held_queue",
     "journal_digests",
@@ -72,6 +83,8 @@ __all__ = [
     "loan_balances",
     "metadata",
     "originators",
+    "outcome_events",
+    "outcome_staging",
     "overrun_units",
     "overruns",
     "person_secrets",
@@ -80,6 +93,7 @@ __all__ = [
     "policy_activations",
     "policy_drafts",
     "quarantine",
+    "reservation_adjustments",
     "reservation_terms",
     "reservation_units",
     "reservations",

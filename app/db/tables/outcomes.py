@@ -1,0 +1,151 @@
+"""What became of applications, how far feeds are complete, and what channels cost."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+
+from app.db.tables.base import Instant, Key, metadata
+from app.db.tables.callers import originators
+from app.db.tables.registry import channels
+
+application_outcomes = Table(
+    "application_outcomes",
+    metadata,
+    Column("subject_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("originator_id", Integer, ForeignKey(originators.c.originator_id), nullable=False),
+    Column("application_id", Key),
+    Column("first_heard_at", Instant, nullable=False),
+    Column("decision_id", Uuid),
+    Column("revision", SmallInteger),
+    Column("decided_at", Instant),
+    Column("retention_class", Text),
+    Column("outcome", Text),
+    Column("channel_id", Integer, ForeignKey(channels.c.channel_id)),
+    Column("product", Text),
+    Column("jurisdiction", Text),
+    Column("tier", Text),
+    Column("accepted_amount", BigInteger),
+    Column("currency", Text),
+    Column("term_months", SmallInteger),
+    Column("score", Integer),
+    Column("score_band", Text),
+    Column("status", Text, nullable=False),
+    Column("funded_on", Date),
+    Column("funded_amount", BigInteger),
+    Column("outstanding", BigInteger, nullable=False),
+    Column("first_due_on", Date),
+    Column("first_paid_on", Date),
+    Column("performance_on", Date),
+    Column("days_past_due", Integer),
+    Column("worst_days_past_due", Integer),
+    Column("closed_on", Date),
+    Column("flags", ARRAY(Text), nullable=False),
+    Column("folded_at", Instant),
+    UniqueConstraint("originator_id", "application_id", name="application_outcomes_once"),
+    Index("application_outcomes_waiting", "subject_id", postgresql_where=text("decision_id IS NULL")),
+    Index("application_outcomes_flagged", "subject_id", postgresql_where=text("flags <> '{}'")),
+    Index("application_outcomes_decision", "decision_id", postgresql_where=text("decision_id IS NOT NULL")),
+)
+
+outcome_events = Table(
+    "outcome_events",
+    metadata,
+    Column("subject_id", BigInteger, ForeignKey(application_outcomes.c.subject_id), primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("discriminator", Key, primary_key=True),
+    Column("correction", Integer, primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary, primary_key=True),
+    Column("retracted", Boolean, nullable=False),
+    Column("occurred_on", Date),
+    Column("month_on_book", SmallInteger),
+    Column("instalment", SmallInteger),
+    Column("amount", BigInteger),
+    Column("currency", Text),
+    Column("balance", BigInteger),
+    Column("days_past_due", Integer),
+    Column("rating", SmallInteger),
+    Column("feed", Text, nullable=False),
+    Column("received_at", Instant, nullable=False),
+    Column("received_by", Text, nullable=False),
+)
+
+outcome_staging = Table(
+    "outcome_staging",
+    metadata,
+    Column("load_id", Uuid, nullable=False),
+    Column("slot", SmallInteger, nullable=False),
+    Column("originator_id", Integer, nullable=False),
+    Column("application_id", Key, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("discriminator", Key, nullable=False),
+    Column("correction", Integer, nullable=False),
+    Column("retracted", Boolean, nullable=False),
+    Column("occurred_on", Date),
+    Column("month_on_book", SmallInteger),
+    Column("instalment", SmallInteger),
+    Column("amount", BigInteger),
+    Column("currency", Text),
+    Column("balance", BigInteger),
+    Column("days_past_due", Integer),
+    Column("rating", SmallInteger),
+    Column("feed", Text, nullable=False),
+    Index("outcome_staging_load", "load_id", "slot"),
+)
+
+reservation_adjustments = Table(
+    "reservation_adjustments",
+    metadata,
+    Column("decision_id", Uuid, primary_key=True),
+    Column("period_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("units", BigInteger, nullable=False),
+)
+
+feed_statements = Table(
+    "feed_statements",
+    metadata,
+    Column("statement_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("originator_id", Integer, ForeignKey(originators.c.originator_id), nullable=False),
+    Column("feed", Text, nullable=False),
+    Column("channel_ids", ARRAY(Integer)),
+    Column("performance_complete_through", Date, nullable=False),
+    Column("stated_at", Instant, nullable=False),
+    Column("stated_by", Text, nullable=False),
+    Index("feed_statements_latest", "originator_id", "feed", text("statement_id DESC")),
+)
+
+channel_costs = Table(
+    "channel_costs",
+    metadata,
+    Column("cost_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("channel_id", Integer, ForeignKey(channels.c.channel_id), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("starts_on", Date, nullable=False),
+    Column("ends_on", Date, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("reference", Text, nullable=False),
+    Column("correction", Integer, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("recorded_at", Instant, nullable=False),
+    Column("recorded_by", Text, nullable=False),
+    UniqueConstraint(
+        *("channel_id", "kind", "starts_on", "ends_on", "currency", "reference", "correction"),
+        name="channel_costs_once",
+    ),
+)
