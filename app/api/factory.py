@@ -27,9 +27,11 @@ from app.api.routes import (
     decisions,
     drafts,
     events,
+    feeds,
     governance,
     health,
     held,
+    outcomes,
     policies,
     rollback,
     rollout,
@@ -57,6 +59,8 @@ _RESOURCES = (
     rollout,
     events,
     webhooks,
+    outcomes,
+    feeds,
     health,
 )
 
@@ -87,7 +91,11 @@ def _make_api(gate: Runtime) -> FastAPI:
         finally:
             await gate.stop()
 
-    limits = {decide.BATCH_PATH: None, **dict.fromkeys(policies.DOCUMENT_PATHS, DOCUMENT_LIMIT_BYTES)}
+    limits = {
+        decide.BATCH_PATH: None,
+        outcomes.PATH: None,
+        **dict.fromkeys(policies.DOCUMENT_PATHS, DOCUMENT_LIMIT_BYTES),
+    }
     api = FastAPI(
         title="Channel Gate",
         summary="Pre-screens loan applications by acquisition channel.",
@@ -118,7 +126,12 @@ def _openapi(api: FastAPI, settings: Settings) -> Callable[[], dict[str, Any]]:
             restore_examples(schema, (route for each in _RESOURCES for route in each.router.routes))
             components = schema.setdefault("components", {})
             components.setdefault("schemas", {}).update(
-                {**decide.payload_schemas(), **policies.document_schemas(), **problem_schemas()}
+                {
+                    **decide.payload_schemas(),
+                    **outcomes.event_schemas(),
+                    **policies.document_schemas(),
+                    **problem_schemas(),
+                }
             )
             components["securitySchemes"] = security_schemes(settings.oidc_issuer)
             api.openapi_schema = schema

@@ -25,6 +25,7 @@ from app.identities.rate_limit import RateLimiter
 from app.journal.entry import JournalEntry
 from app.journal.writer import JournalWriter
 from app.observability import metrics
+from app.outcomes.watch import OutcomeWatch
 from app.rollout.keeper import NotReadyError, SnapshotKeeper
 from app.rollout.upkeep import Upkeep
 from app.screening.decide import DecisionDesk
@@ -82,6 +83,7 @@ class Runtime:
         self.shadow = ShadowRunner(self.keeper, self.read_engine)
         self.upkeep = Upkeep(self.read_engine, partitions_ahead_months=settings.partitions_ahead_months)
         self.held = HeldDesk(self.read_engine, self.keeper)
+        self.outcomes = OutcomeWatch(self.read_engine)
         self.webhook_keys = None if settings.webhook_keys is None else SecretKeys.parse(settings.webhook_keys)
         self.webhook_guard = UrlGuard(
             networks=parse_networks(settings.webhook_networks), loopback=settings.webhook_loopback
@@ -131,10 +133,12 @@ class Runtime:
         await self.shadow.start()
         await self.held.start()
         await self.dispatcher.start()
+        await self.outcomes.start()
 
     async def stop(self) -> None:
         """Finish what is queued, then let everything go."""
         await self.what_ifs.stop()
+        await self.outcomes.stop()
         await self.dispatcher.stop()
         await self.held.stop()
         await self.upkeep.stop()

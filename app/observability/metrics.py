@@ -158,6 +158,28 @@ HELD_CLOSED = _counter(
     "gate_held_closed", "Held decisions that ended: accept, escalate, reject, superseded or lapsed.", ("result",)
 )
 
+# What became of applications.
+OUTCOME_EVENTS = _counter(
+    "gate_outcome_events",
+    "Events reported over the API, by kind: accepted, repeated, superseded, waiting or flagged.",
+    ("kind", "result"),
+)
+OUTCOME_CONTRADICTIONS = _gauge(
+    "gate_outcome_contradictions",
+    "Applications whose facts contradict each other or the decision.",
+    "livemax",
+    ("flag",),
+)
+OUTCOMES_WAITING = LateGauge(
+    "gate_outcomes_waiting", "Applications that facts were reported of and that are not known.", "livemax"
+)
+OUTCOMES_WAITING_OLDEST = LateGauge(
+    "gate_outcomes_waiting_oldest_seconds", "How long the oldest of those facts waits.", "livemax"
+)
+FEEDS_LATE = LateGauge(
+    "gate_feeds_late", "Feeds whose performance lacks a month that ended more than 10 days ago.", "livemax"
+)
+
 # HTTP.
 HTTP_REQUESTS = _counter(
     "gate_http_requests", "Requests answered, by route template, method and status.", ("route", "method", "status")

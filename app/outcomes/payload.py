@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, Required, TypeAlias, cast
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, with_config
 from pydantic_core import PydanticCustomError
-from typing_extensions import Required, TypedDict
+from typing_extensions import TypedDict
 
 from app.domain.fields import MAX_MONEY
 from app.outcomes.state import ENDINGS, Kind
@@ -165,7 +165,7 @@ def row_of(event: OutcomeEvent) -> EventRow:
         for name, value in event.items():
             if name not in form.takes and value is not None:
                 raise EventError(f"/{name}", f"is no field of {kind}")
-    get = event.get
+    get = cast("Mapping[str, Any]", event).get
     retracted = get("retracted", False)
     for name in form.needs:
         if get(name) is None and not (retracted and name not in {"instalment", "occurred_on"}):

@@ -118,12 +118,12 @@ MACHINE: Mapping[Status, Mapping[str, Status]] = MappingProxyType(
         Status.DECLINED_DOWNSTREAM: {},
         Status.FUNDED: _LOAN_MOVES,
         Status.PAST_DUE: {"cured": Status.FUNDED} | {k: v for k, v in _LOAN_MOVES.items() if v is not Status.PAST_DUE},
-        Status.CHARGED_OFF: {"paid off": Status.PAID_OFF},
-        Status.PAID_OFF: {},
+        Status.CHARGED_OFF: {"paid off": Status.PAID_OFF, "cancelled": Status.CANCELLED},
+        Status.PAID_OFF: {"cancelled": Status.CANCELLED},
     }
 )
-"""What leads where, as long as facts come in the order of their days and contradict nothing. Every other change of state
-is a correction, a late fact, or a contradiction with its flag."""
+"""What leads where, as long as facts come in the order of their days and contradict nothing. Every other change of
+state is a correction, a late fact, or a contradiction with its flag."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +194,7 @@ def fold(versions: Iterable[Fact], decided: Decided | None) -> State:
     fundings = [fact for fact in facts if fact.kind is Kind.FUNDED]
     funded_on = min((_on(fact) for fact in fundings), default=None)
     funded_amount = sum(fact.amount or 0 for fact in fundings) if fundings else None
-    days = {id(fact): _day(fact, funded_on) for fact in facts}
+    days = {id(fact): day_of(fact, funded_on) for fact in facts}
 
     def last(*kinds: Kind) -> date | None:
         return max((days[id(fact)] for fact in facts if fact.kind in kinds), default=None)
@@ -222,7 +222,7 @@ def fold(versions: Iterable[Fact], decided: Decided | None) -> State:
         status = Status(ending[1])
     closed = {Status.CANCELLED: cancelled_on, Status.PAID_OFF: paid_off_on, Status.CHARGED_OFF: charged_off_on}
     closed_on = closed.get(status)
-    if closed_on is None and ending is not None and status == ending[1]:
+    if closed_on is None and ending is not None and status.value == ending[1].value:
         closed_on = ending[0]
     outstanding = 0
     if funded_amount is not None and status not in CLOSED:
@@ -264,13 +264,14 @@ def fold(versions: Iterable[Fact], decided: Decided | None) -> State:
 def drawing() -> str:
     """The machine as a Mermaid state diagram."""
     lines = ["stateDiagram-v2"]
-    lines += [f"    [*] --> {status}" for status in (Status.ACCEPTED, Status.ESCALATED, Status.REJECTED, Status.WAITING)]
+    lines += [f"    [*] --> {status}" for status in _FIRST]
     for status, moves in MACHINE.items():
         lines += [f"    {status} --> {target}: {fact}" for fact, target in moves.items()]
-    lines += [f"    {status} --> [*]" for status, moves in MACHINE.items() if not moves]
+    lines += [f"    {status} --> [*]" for status, moves in MACHINE.items() if not moves or status in CLOSED]
     return "\n".join(lines)
 
 
+_FIRST = (Status.ACCEPTED, Status.ESCALATED, Status.REJECTED, Status.WAITING)
 _DECIDED = {"accept": Status.ACCEPTED, "escalate": Status.ESCALATED, "reject": Status.REJECTED}
 _NOT_FUNDED_YET = date(1970, 1, 1)
 
@@ -280,7 +281,8 @@ def _on(fact: Fact) -> date:
     return fact.occurred_on
 
 
-def _day(fact: Fact, funded_on: date | None) -> date:
+def day_of(fact: Fact, funded_on: date | None) -> date:
+    """The day of a fact; a month on book ends on the last day of the month that lies so far after the funding."""
     if fact.occurred_on is not None or fact.month_on_book is None:
         return _on(fact)
     start = funded_on or _NOT_FUNDED_YET

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -153,11 +153,9 @@ async def oldest_waiting(connection: AsyncConnection) -> tuple[int, datetime | N
     return count, since
 
 
-_COLUMNS: Iterable[ColumnElement[Any]] = [
-    application_outcomes.c[name]
-    for name in Outcome.__dataclass_fields__
-    if name not in {"originator", "channel_code"}
-]
+_COLUMNS: tuple[ColumnElement[Any], ...] = tuple(
+    application_outcomes.c[name] for name in Outcome.__dataclass_fields__ if name not in {"originator", "channel_code"}
+)
 _OUTCOMES = (
     select(*_COLUMNS, originators.c.code.label("originator"), channels.c.code.label("channel_code"))
     .join_from(application_outcomes, originators)
@@ -180,5 +178,5 @@ async def _listed(
     return [_outcome(row) for row in await connection.execute(query)]
 
 
-def _outcome(row: Row[Any]) -> Outcome:
+def _outcome(row: Row[*tuple[Any, ...]]) -> Outcome:
     return Outcome(**{**row._mapping, "flags": tuple(row.flags)})

@@ -98,10 +98,11 @@ _SENT = [example for example in request_examples() if not example[1].startswith(
 async def test_an_example_of_a_request_is_taken_as_it_is(
     service: OwnService, method: str, path: str, media_type: str, body: Any
 ) -> None:
-    deciding = path.startswith("/v1/decisions")
+    deciding = path.startswith(("/v1/decisions", "/v1/outcomes", "/v1/feeds"))
     client = await service.client("origination" if deciding else "admin")
     number = await _opened_budget(client) if "{budget_id}" in path else 0
-    target = path.format(code="BU03" if "thresholds" in path else "search-ads", tier="prime", budget_id=number)
+    rule = "BU03" if "thresholds" in path else "search-ads"
+    target = path.format(code=rule, tier="prime", budget_id=number, feed="servicing")
     headers = {"content-type": media_type}
     if method == "PATCH":
         source = "/v1/policies/active" if "thresholds" in path else target

@@ -18,6 +18,7 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from app.api.examples import APPLICATION
 from app.api.routes.decide import BATCH_PATH, NDJSON
+from app.api.routes.outcomes import PATH as OUTCOMES_PATH
 from app.policies.defaults import default_policy
 from tests.api.openapi import DOCUMENT
 from tests.support.applications import application
@@ -35,7 +36,7 @@ _CHECKS = {
 }
 _LINES = {
     # Whatever is sent there is lines of text, each of which is answered by itself.
-    "include-path": BATCH_PATH,
+    "include-path-regex": f"^({BATCH_PATH}|{OUTCOMES_PATH})$",
     "checks": {"negative_data_rejection": {"enabled": False}},
 }
 _SPARED = {
@@ -109,6 +110,8 @@ def _fits(case: schemathesis.Case) -> bool:
 
 def _roles(case: schemathesis.Case) -> tuple[str, ...]:
     deciding = case.operation.path.startswith("/v1/decisions") and case.operation.method == "post"
+    if case.operation.path.startswith(("/v1/outcomes", "/v1/feeds")):
+        return ("origination",)
     reading = "decision" in case.operation.path and case.operation.method == "get"
     return ("origination",) if deciding else ("origination", "analyst") if reading else ("admin",)
 
@@ -122,7 +125,9 @@ def _lead_to_something_known(case: schemathesis.Case, decision_ids: list[str]) -
     if "decision_id" in values:
         values["decision_id"] = decision_ids[len(str(case.query)) % len(decision_ids)]
     elif "application_id" in values:
-        values |= {"application_id": "known-2", "revision": "latest"}
+        values["application_id"] = "known-2"
+        if "revision" in values:
+            values["revision"] = "latest"
         case.query |= {"originator": "demo-origination"}
     elif "code" in values and "channels" in operation:
         values["code"] = "search-ads"

@@ -119,10 +119,10 @@ async def decide_batch(request: Request, caller: _Caller) -> StreamingResponse:
     gate: Runtime = request.app.state.gate
     check_media_type(request.scope, NDJSON)
     run = BatchRun(gate, caller, originator_of(caller), request_context(request.scope).request_id)
-    return _WhileReading(run.answers(request.stream()), media_type=NDJSON)
+    return WhileReading(run.answers(request.stream()), media_type=NDJSON)
 
 
-class _WhileReading(StreamingResponse):
+class WhileReading(StreamingResponse):
     """Answers while the body is still being read: nothing but its reader may call `receive`.
 
     Starlette would listen there for a disconnect, and swallow the body that has not been read.
