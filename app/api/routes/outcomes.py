@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from app.api.auth import originator_of, require
 from app.api.cursors import number_of, page_of
+from app.api.error_map import invalid_request
 from app.api.outcome_stream import OutcomeStream, book, event_problem
 from app.api.problems import FieldError, Problem, ProblemType, problem_responses
 from app.api.request_context import request_context
@@ -104,7 +105,10 @@ async def report_outcomes(request: Request, caller: Reporter) -> Response:
     check_media_type(request.scope, _JSON)
     body = await _bounded_body(request, gate.settings.body_limit_bytes)
     whole = body.lstrip()[:1] == b"["
-    events = _EVENTS.validate_json(body) if whole else [EVENT.validate_json(body)]
+    try:
+        events = _EVENTS.validate_json(body) if whole else [EVENT.validate_json(body)]
+    except ValidationError as error:
+        raise invalid_request(error) from None
     if not 1 <= len(events) <= MAX_EVENTS:
         detail = f"must hold between 1 and {MAX_EVENTS} events"
         raise Problem(ProblemType.INVALID_REQUEST, errors=[FieldError(pointer="", detail=detail)])
