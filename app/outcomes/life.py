@@ -111,7 +111,13 @@ def _decided(rows: Sequence[Row[*tuple[Any, ...]]]) -> Decided | None:
         return None
     latest = rows[-1]
     released = latest.state == "expired" or (latest.state == "voided" and latest.cause != "outcome")
-    return Decided(outcome=latest.outcome, amount=latest.amount, currency=latest.currency, released=released)
+    # What was escalated and has a reservation has been accepted since.
+    return Decided(
+        outcome=latest.outcome if latest.state is None else "accept",
+        amount=latest.amount if latest.reserved_amount is None else latest.reserved_amount,
+        currency=latest.currency,
+        released=released,
+    )
 
 
 def _decision_moments(rows: Sequence[Row[*tuple[Any, ...]]]) -> Iterator[Moment]:

@@ -256,3 +256,27 @@ def test_an_event_that_does_not_fit_its_kind_names_the_field(fault: dict[str, An
     with pytest.raises(EventError) as refused:
         row_of(EVENT.validate_python({"application_id": "A-1", **fault}))
     assert refused.value.pointer == pointer
+
+
+async def test_a_funding_of_what_was_never_accepted_takes_the_budgets_of_today(desk: Desk) -> None:
+    flow = await desk.budget("monthly", "amount")
+    await desk.decide("A-1", outcome="reject", reason_codes="IN01")
+    booked = await desk.report(event("funded", amount=AMOUNT))
+    assert booked[0].flags == ("funded_without_accept",)
+    assert await desk.taken(flow) == [(0, AMOUNT)]
+    overrun = await desk.owner.fetchrow("SELECT kind, amount FROM gate.overruns")
+    assert tuple(overrun) == ("unreserved", AMOUNT)
+
+
+async def test_a_corrected_and_a_retracted_funding_take_their_units_along(desk: Desk) -> None:
+    flow, stock = await desk.budget("monthly", "amount"), await desk.budget("outstanding", "amount")
+    await desk.decide("A-1", budget_lines=((flow, AMOUNT), (stock, AMOUNT)), budget_available=True)
+    for correction, amount in enumerate([5_000_000, 4_000_000, 4_500_000]):
+        await desk.report(event("funded", amount=amount, correction=correction))
+        assert await desk.taken(flow, stock) == [(0, amount)] * 2
+    await desk.report(event("performance", day=40, days_past_due=0, balance=1_000_000))
+    assert await desk.taken(flow, stock) == [(0, 4_500_000), (0, 1_000_000)]
+    await desk.report(event("funded", correction=9, retracted=True))
+    assert await desk.taken(flow, stock) == [(0, 0)] * 2
+    await desk.report(event("funded", amount=AMOUNT, correction=10))
+    assert await desk.taken(flow, stock) == [(0, AMOUNT), (0, 1_000_000)]

@@ -45,7 +45,7 @@ RETURNS TABLE (
                array_agg(DISTINCT d.currency) FILTER (WHERE d.currency IS NOT NULL) AS currencies
         FROM dated d WHERE NOT d.retracted GROUP BY d.subject_id
     ), stated AS (
-        SELECT t.*, o.subject_id AS id, o.outcome, o.accepted_amount, o.currency, r.state AS reservation,
+        SELECT t.*, o.subject_id AS id, k.outcome, k.accepted_amount, o.currency,
                CASE
                    WHEN t.fundings > 0 OR t.lent THEN CASE
                        WHEN t.cancelled_on >= t.funded_on THEN 'cancelled'
@@ -53,8 +53,8 @@ RETURNS TABLE (
                        WHEN t.paid_off_on IS NOT NULL THEN 'paid_off'
                        WHEN t.latest[2] > 0 THEN 'past_due'
                        ELSE 'funded' END
-                   WHEN t.ending IS NOT NULL AND o.outcome IS DISTINCT FROM 'reject' THEN t.ending[2]
-                   ELSE CASE o.outcome WHEN 'accept' THEN 'accepted' WHEN 'escalate' THEN 'escalated'
+                   WHEN t.ending IS NOT NULL AND k.outcome IS DISTINCT FROM 'reject' THEN t.ending[2]
+                   ELSE CASE k.outcome WHEN 'accept' THEN 'accepted' WHEN 'escalate' THEN 'escalated'
                                        WHEN 'reject' THEN 'rejected' ELSE 'waiting' END
                END AS status,
                r.state = 'expired' OR r.state = 'voided' AND r.cause <> 'outcome' AS released,
@@ -62,6 +62,9 @@ RETURNS TABLE (
         FROM gate.application_outcomes o
         LEFT JOIN told t ON t.subject_id = o.subject_id
         LEFT JOIN gate.reservations r ON r.decision_id = o.decision_id
+        -- What was escalated and has a reservation has been accepted since.
+        CROSS JOIN LATERAL (SELECT CASE WHEN r.decision_id IS NULL THEN o.outcome ELSE 'accept' END AS outcome,
+                                   coalesce(r.amount, o.accepted_amount) AS accepted_amount) k
         WHERE o.subject_id = ANY (p_subjects)
     )
     SELECT s.id, s.status, s.funded_on, s.funded_amount,
@@ -97,18 +100,9 @@ EXCEPTION WHEN data_exception THEN
     score := NULL;
 END $$;
 
--- Units of a budget that an amount takes, where the whole reservation would take `p_units`.
-CREATE FUNCTION gate.units_of(p_measure text, p_units bigint, p_reserved bigint, p_amount bigint) RETURNS bigint
-LANGUAGE sql IMMUTABLE AS $$
-    SELECT CASE WHEN coalesce(p_amount, 0) = 0 THEN 0
-                WHEN p_measure = 'count' THEN p_units
-                WHEN p_measure = 'amount' THEN p_amount
-                ELSE ceil(p_units::numeric * p_amount / p_reserved)::bigint END
-$$;
-
--- What facts add to the posted units of a period, or take from them, beside what the reservation itself posted when it
--- was resolved: a loan that was funded after its reservation had ended, another amount by a correction, a repayment.
--- posted of a period = units of its posted reservations + these.
+-- What facts add to the posted units of a period, or take from them, beside what the tables of budgets say by themselves:
+-- the other amount of a funding that was corrected, a funding that was retracted. posted of a period = units of posted
+-- reservations (of what is owed, where it is outstanding) + units of unreserved fundings (the same) + these.
 CREATE TABLE gate.reservation_adjustments (
     decision_id uuid NOT NULL,
     period_id bigint NOT NULL,
@@ -117,13 +111,16 @@ CREATE TABLE gate.reservation_adjustments (
 );
 
 -- Brings reservations and budgets to where the facts are: p_funded is the amount funded (null: none), p_outstanding what
--- of it is still owed, p_ended that there will be no loan. It is told the target and books the difference, so it may be
--- called again, and a later fact finds the same end whatever came first. Flow units stay in the period of the accept and
--- never go back by a repayment; outstanding ones follow the balance. Locks: reservations, then periods, each by id.
+-- of it is still owed, p_ended that there will be no loan. The set-wise form of gate.reservation_fund,
+-- gate.reservation_void and gate.loan_balance_put. It is told the target and books the difference, so it may be called
+-- again, and whatever fact comes first, the end is the same. Flow units stay in the period of the accept and no repayment
+-- gives them back; outstanding ones follow what is owed. Locks: reservations, then periods, each by id.
 CREATE FUNCTION gate.reservations_settle(
     p_decision_id uuid[], p_ended boolean[], p_funded bigint[], p_outstanding bigint[]
 ) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = 'force_custom_plan' AS $$
 DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_late uuid[];
     v_decision uuid[];
     v_period bigint[];
     v_reserved bigint[];
@@ -131,37 +128,106 @@ DECLARE
     v_adjusted bigint[];
 BEGIN
     PERFORM FROM gate.reservations r WHERE r.decision_id = ANY (p_decision_id) ORDER BY r.decision_id FOR UPDATE;
-    SELECT array_agg(m.decision_id), array_agg(m.period_id), array_agg(m.reserved), array_agg(m.target - m.posted),
-           array_agg(m.target - m.own_after)
-    INTO v_decision, v_period, v_reserved, v_posted, v_adjusted
-    FROM (
-        SELECT r.decision_id, u.period_id,
-               CASE WHEN r.state = 'reserved' AND (w.ended OR w.funded IS NOT NULL) THEN -u.units ELSE 0 END AS reserved,
-               gate.units_of(b.measure, u.units, r.amount,
-                             CASE b.period WHEN 'outstanding' THEN w.outstanding ELSE w.funded END) AS target,
-               CASE WHEN r.state = 'posted' THEN gate.units_of(b.measure, u.units, r.amount, r.posted_amount)
-                    WHEN r.state = 'reserved' AND w.funded IS NOT NULL
-                        THEN gate.units_of(b.measure, u.units, r.amount, w.funded)
-                    ELSE 0 END AS own_after,
-               CASE WHEN r.state = 'posted' THEN gate.units_of(b.measure, u.units, r.amount, r.posted_amount)
-                    ELSE 0 END + coalesce(a.units, 0) AS posted
-        FROM unnest(p_decision_id, p_ended, p_funded, p_outstanding) w (decision_id, ended, funded, outstanding)
-        JOIN gate.reservations r ON r.decision_id = w.decision_id
-        JOIN gate.reservation_units u ON u.decision_id = r.decision_id
+    WITH beyond AS (
+        -- Above what was reserved, or without anything that was.
+        SELECT w.decision_id, CASE WHEN r.state = 'reserved' THEN 'above' ELSE 'unreserved' END AS kind,
+               coalesce(r.channel_id, o.channel_id) AS channel_id, coalesce(r.currency, o.currency) AS currency,
+               w.funded - CASE WHEN r.state = 'reserved' THEN r.amount ELSE 0 END AS amount
+        FROM unnest(p_decision_id, p_funded) w (decision_id, funded)
+        JOIN gate.application_outcomes o ON o.decision_id = w.decision_id
+        LEFT JOIN gate.reservations r ON r.decision_id = w.decision_id
+        WHERE w.funded > 0 AND r.state IS DISTINCT FROM 'posted'
+    ), put AS (
+        INSERT INTO gate.overruns (decision_id, kind, channel_id, amount, currency, at)
+        SELECT b.decision_id, b.kind, b.channel_id, b.amount, b.currency, v_now FROM beyond b
+        WHERE b.amount > 0 ORDER BY b.decision_id
+        ON CONFLICT DO NOTHING RETURNING decision_id, kind
+    )
+    SELECT array_agg(p.decision_id) FILTER (WHERE p.kind = 'unreserved') INTO v_late FROM put p;
+    IF v_late IS NOT NULL THEN
+        INSERT INTO gate.overrun_units (decision_id, period_id, units)
+        SELECT u.decision_id, u.period_id, gate.posted_units(b.measure, u.units, r.amount, n.amount)
+        FROM gate.overruns n
+        JOIN gate.reservations r ON r.decision_id = n.decision_id
+        JOIN gate.reservation_units u ON u.decision_id = n.decision_id
         JOIN gate.budget_periods p ON p.period_id = u.period_id
         JOIN gate.budgets b ON b.budget_id = p.budget_id
-        LEFT JOIN gate.reservation_adjustments a ON a.decision_id = u.decision_id AND a.period_id = u.period_id
-    ) m WHERE m.reserved <> 0 OR m.target <> m.posted OR m.target <> m.own_after;
+        WHERE n.decision_id = ANY (v_late);
+        INSERT INTO gate.overrun_units (decision_id, period_id, units)
+        SELECT n.decision_id, gate.budget_period_at(b.budget_id, v_now),
+               gate.budget_units(b.measure, b.loss_rate_ppm, n.amount, o.tier)
+        FROM gate.overruns n
+        JOIN gate.application_outcomes o ON o.decision_id = n.decision_id
+        JOIN gate.budgets b ON b.ended_at IS NULL AND gate.budget_period_at(b.budget_id, v_now) IS NOT NULL
+                           AND gate.budget_covers(b, o.channel_id, o.tier, o.product, o.jurisdiction, o.currency)
+        WHERE n.decision_id = ANY (v_late)
+          AND NOT EXISTS (SELECT FROM gate.reservations r WHERE r.decision_id = n.decision_id);
+    END IF;
+    WITH wanted AS (
+        SELECT w.*, r.state, l.balance AS owed_before, n.amount AS late_amount,
+               r.state = 'reserved' AND (w.ended OR w.funded IS NOT NULL) AS ends,
+               CASE WHEN r.state = 'posted' THEN r.posted_amount END AS posted_before,
+               CASE r.state WHEN 'posted' THEN r.posted_amount WHEN 'reserved' THEN w.funded END AS posted_after,
+               r.amount AS reserved_amount
+        FROM unnest(p_decision_id, p_ended, p_funded, p_outstanding) w (decision_id, ended, funded, outstanding)
+        LEFT JOIN gate.reservations r ON r.decision_id = w.decision_id
+        LEFT JOIN gate.loan_balances l ON l.decision_id = w.decision_id
+        LEFT JOIN gate.overruns n ON n.decision_id = w.decision_id AND n.kind = 'unreserved'
+    ), lines AS (
+        SELECT w.decision_id, u.period_id, u.units, w.reserved_amount AS base, w.ends, w.funded, w.outstanding,
+               w.posted_before AS before, w.posted_after AS after, w.owed_before
+        FROM wanted w JOIN gate.reservation_units u ON u.decision_id = w.decision_id
+        WHERE w.state IN ('reserved', 'posted') AND w.late_amount IS NULL
+        UNION ALL
+        SELECT w.decision_id, u.period_id, u.units, w.late_amount, false, w.funded, w.outstanding,
+               CASE WHEN w.decision_id = ANY (coalesce(v_late, '{}')) THEN NULL ELSE w.late_amount END, w.late_amount,
+               w.owed_before
+        FROM wanted w JOIN gate.overrun_units u ON u.decision_id = w.decision_id
+        WHERE w.late_amount IS NOT NULL
+    ), priced AS (
+        SELECT i.decision_id, i.period_id, CASE WHEN i.ends THEN -i.units ELSE 0 END AS reserved,
+               coalesce(gate.posted_units(b.measure, i.units, i.base,
+                   CASE WHEN stock AND i.before > i.owed_before THEN i.owed_before ELSE i.before END), 0)
+                   + coalesce(a.units, 0) AS before,
+               coalesce(gate.posted_units(b.measure, i.units, i.base,
+                   CASE WHEN stock THEN least(i.after, i.outstanding) ELSE i.after END), 0) AS told,
+               coalesce(gate.posted_units(b.measure, i.units, i.base,
+                   CASE WHEN stock THEN least(i.funded, i.outstanding) ELSE i.funded END), 0) AS target,
+               coalesce(a.units, 0) AS adjusted
+        FROM lines i
+        JOIN gate.budget_periods p ON p.period_id = i.period_id
+        JOIN gate.budgets b ON b.budget_id = p.budget_id
+        CROSS JOIN LATERAL (SELECT b.period = 'outstanding' AS stock) s
+        LEFT JOIN gate.reservation_adjustments a ON a.decision_id = i.decision_id AND a.period_id = i.period_id
+    )
+    SELECT array_agg(p.decision_id), array_agg(p.period_id), array_agg(p.reserved), array_agg(p.target - p.before),
+           array_agg(p.target - p.told)
+    INTO v_decision, v_period, v_reserved, v_posted, v_adjusted
+    FROM priced p
+    WHERE p.reserved <> 0 OR p.target <> p.before OR p.target - p.told <> p.adjusted;
     UPDATE gate.reservations r
-    SET state = CASE WHEN w.funded IS NULL THEN 'voided' ELSE 'posted' END, resolved_at = clock_timestamp(),
+    SET state = CASE WHEN w.funded IS NULL THEN 'voided' ELSE 'posted' END, resolved_at = v_now,
         cause = CASE WHEN w.funded IS NULL THEN 'outcome' ELSE 'funded' END, posted_amount = w.funded
     FROM unnest(p_decision_id, p_ended, p_funded) w (decision_id, ended, funded)
-    WHERE r.decision_id = w.decision_id AND r.state = 'reserved' AND (w.ended OR w.funded IS NOT NULL);
+    WHERE r.decision_id = w.decision_id AND r.state = 'reserved' AND (w.ended OR w.funded IS NOT NULL)
+      AND NOT EXISTS (SELECT FROM gate.overruns n WHERE n.decision_id = w.decision_id AND n.kind = 'unreserved');
+    INSERT INTO gate.loan_balances AS l (decision_id, balance, at)
+    SELECT w.decision_id, w.outstanding, v_now
+    FROM unnest(p_decision_id, p_outstanding) w (decision_id, outstanding)
+    LEFT JOIN gate.reservations r ON r.decision_id = w.decision_id
+    LEFT JOIN gate.overruns n ON n.decision_id = w.decision_id AND n.kind = 'unreserved'
+    WHERE w.outstanding < greatest(r.posted_amount, n.amount)
+       OR EXISTS (SELECT FROM gate.loan_balances b WHERE b.decision_id = w.decision_id)
+    ORDER BY w.decision_id
+    ON CONFLICT (decision_id) DO UPDATE SET balance = excluded.balance, at = excluded.at
+    WHERE l.balance <> excluded.balance;
     IF v_decision IS NULL THEN
         RETURN;
     END IF;
     INSERT INTO gate.reservation_adjustments AS a (decision_id, period_id, units)
     SELECT * FROM unnest(v_decision, v_period, v_adjusted) n (decision_id, period_id, units)
+    WHERE n.units <> 0 OR EXISTS (SELECT FROM gate.reservation_adjustments k
+                                  WHERE k.decision_id = n.decision_id AND k.period_id = n.period_id)
     ON CONFLICT (decision_id, period_id) DO UPDATE SET units = excluded.units WHERE a.units <> excluded.units;
     PERFORM gate.budget_periods_move(v_period, v_reserved, v_posted);
 END $$;
