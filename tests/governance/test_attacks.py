@@ -113,7 +113,7 @@ async def test_what_does_the_work_cannot_be_called(database: Database, draft: Dr
 
 
 _SERVING = """budget_periods_ensure budget_rooms governance_tick held_claim held_lapse held_resolve
-    journal_flush loan_balance_put partitions_ahead partitions_ensure
+    cost_record feed_state journal_flush loan_balance_put outcomes_post outcomes_wake partitions_ahead partitions_ensure
     quarantine_put reservation_fund reservation_post reservation_void reservations_expire shadow_add tier_at
     webhook_claim webhook_settle worker_beat"""
 _GOVERNANCE = """api_key_create api_key_revoke break_glass_confirm break_glass_end break_glass_open budget_end
