@@ -9,6 +9,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, get_args
 
 from fastapi import FastAPI
@@ -80,14 +81,22 @@ def _model(form: Any) -> type[BaseModel]:
     return model
 
 
-def plain() -> FastAPI:
-    """The same schemas and a constant answer: no caller is checked, no rule evaluated, nothing counted or stored."""
+def plain(*, in_thread: bool = False) -> FastAPI:
+    """The same schemas and a constant answer: no caller is checked, no rule evaluated, nothing counted or stored.
+
+    `in_thread` makes the endpoint a plain `def`, which FastAPI runs in a thread: what its documentation advises where
+    in doubt, and what a blocking database session needs.
+    """
     app = FastAPI()
     application_model = _model(ApplicationPayload)
 
-    @app.post("/v1/decisions", response_model=DecisionDocument)
     async def decide(application: application_model) -> dict[str, Any]:  # type: ignore[valid-type]
         return ACCEPTED
+
+    def decide_in_thread(application: application_model) -> dict[str, Any]:  # type: ignore[valid-type]
+        return ACCEPTED
+
+    app.post("/v1/decisions", response_model=DecisionDocument)(decide_in_thread if in_thread else decide)
 
     @app.get("/readyz")
     async def readyz() -> dict[str, bool]:
@@ -96,7 +105,11 @@ def plain() -> FastAPI:
     return app
 
 
-SUBJECTS: dict[str, Callable[[], Any]] = {"without-log": without_log, "plain": plain}
+SUBJECTS: dict[str, Callable[[], Any]] = {
+    "without-log": without_log,
+    "plain": plain,
+    "plain-in-thread": partial(plain, in_thread=True),
+}
 
 
 def main(name: str) -> int:

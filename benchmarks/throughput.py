@@ -1,6 +1,6 @@
 """Durable decisions beside the same front end without the log and beside a plain FastAPI endpoint, in one run.
 
-The three servers run at the same time and take turns under the load, so that a noisy machine is noisy for all of them:
+The servers run at the same time and take turns under the load, so that a noisy machine is noisy for all of them:
 the ratios of one round are the figures to trust, then CPU time for each request, then requests per second.
 """
 
@@ -20,7 +20,8 @@ from rich.table import Table
 from benchmarks.ground import Cores, Ground, ServerProcess, ground, server_process
 from benchmarks.load import LoadPlan, LoadResult, run_load
 
-GATE, WITHOUT_LOG, PLAIN = "gate", "gate without the log", "plain FastAPI"
+GATE, WITHOUT_LOG = "gate", "gate without the log"
+PLAIN, IN_THREAD = "plain FastAPI, async def", "plain FastAPI, def"
 _SERVE = ("-c", "from app.cli import main; main()", "serve")
 
 
@@ -44,6 +45,7 @@ def measure(options: Options, console: Console) -> None:
                 (GATE, _SERVE),
                 (WITHOUT_LOG, ("-m", "benchmarks.subjects", "without-log")),
                 (PLAIN, ("-m", "benchmarks.subjects", "plain")),
+                (IN_THREAD, ("-m", "benchmarks.subjects", "plain-in-thread")),
             )
         ]
         runs = count(1)
@@ -113,9 +115,11 @@ def _print_ratios(console: Console, loads: dict[str, list[LoadResult]]) -> None:
         ratios = [figure(one) / figure(other) for one, other in zip(loads[over], loads[under], strict=True)]
         table.add_row(title, *(f"{value:.2f}" for value in (median(ratios), min(ratios), max(ratios))))
 
-    add("req/s, gate over plain FastAPI", GATE, PLAIN, lambda one: one.per_second)
+    for plain in (PLAIN, IN_THREAD):
+        add(f"req/s, gate over {plain}", GATE, plain, lambda one: one.per_second)
     add("req/s, gate over gate without the log", GATE, WITHOUT_LOG, lambda one: one.per_second)
-    add("CPU, plain FastAPI over gate", PLAIN, GATE, lambda one: one.cpu_us)
+    for plain in (PLAIN, IN_THREAD):
+        add(f"CPU, {plain} over gate", plain, GATE, lambda one: one.cpu_us)
     add("CPU, gate without the log over gate", WITHOUT_LOG, GATE, lambda one: one.cpu_us)
     console.print(table)
 
