@@ -95,6 +95,20 @@ class Cluster:
                 with suppress(psutil.NoSuchProcess):
                     process.resume()
 
+    def kill(self) -> None:
+        """SIGKILL to every process of the server; `revive` starts it again."""
+        server = psutil.Process(self._server.server_pid)
+        processes = [server, *server.children(recursive=True)]
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=10)
+
+    def revive(self) -> None:
+        """Start the server where it is down: it recovers from its write-ahead log."""
+        self._server.stop()
+        self._server.start()
+
     @property
     def log(self) -> str:
         """Everything that PostgreSQL wrote down so far, for all databases."""
