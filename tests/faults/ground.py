@@ -41,16 +41,16 @@ class Ground:
         """Start a replica again whenever it has ended, as an orchestrator does."""
         while True:
             for server in self.servers:
-                assert server.process is not None
-                if server.process.poll() is not None:
+                if not server.is_running():
                     server.start()
             await asyncio.sleep(0.5)
 
     def worker(self, number: int) -> psutil.Process | None:
         """One of the live workers, or None where none is up."""
         parents = {server.process.pid for server in self.servers if server.process is not None}
-        running = [server for server in self.servers if server.process is not None and server.process.poll() is None]
-        pids = [pid for server in running for pid in server.worker_pids() if pid not in parents]
+        pids = [
+            pid for server in self.servers if server.is_running() for pid in server.worker_pids() if pid not in parents
+        ]
         return psutil.Process(pids[number % len(pids)]) if pids else None
 
 

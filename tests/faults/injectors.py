@@ -15,6 +15,7 @@ import psutil
 
 from app.policies.defaults import default_policy
 from tests.faults.ground import SMALL_DISK_BYTES, Ground
+from tests.support.cluster import eventually
 
 Fault: TypeAlias = Callable[[Ground, random.Random], Awaitable[None]]
 
@@ -100,9 +101,10 @@ async def publish_storm(ground: Ground, dice: random.Random) -> None:
 async def rolling_restart(ground: Ground, _dice: random.Random) -> None:
     """One replica after the other ends in order and starts again, as a new version is rolled out."""
     for server in ground.servers:
-        if server.process is not None and server.process.poll() is None:
+        if server.is_running():
             await asyncio.to_thread(server.terminate, 60.0)
-        with contextlib.suppress(AssertionError):  # it ended once more: another fault, and it is started once more
+        await eventually(server.is_running)
+        with contextlib.suppress(AssertionError):  # it ended once more, and is started once more
             await server.wait_ready()
 
 

@@ -84,6 +84,10 @@ class Server:
         self._clients.append(client)
         return client
 
+    def is_running(self) -> bool:
+        """Whether the process that was started last is still there."""
+        return self.process is not None and self.process.poll() is None
+
     def worker_pids(self) -> list[int]:
         """The process ids of the workers; of the one process where there is no parent."""
         assert self.process is not None
