@@ -12,7 +12,7 @@ export PIP_ROOT_USER_ACTION = ignore
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test fuzz lint types contracts secrets migrations-check check audit format lock bench real-data clean
+.PHONY: help run test fuzz lint types contracts secrets migrations-check check audit faults format lock bench real-data clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: $(VENV)/.dev ## run the tests (TESTS=path, TEST_PROCESSES=n)
 
 fuzz: $(VENV)/.dev ## send many more generated requests to every operation (ten minutes)
 	$(BIN)/python -m pytest -q -n 0 -m slow $(TESTS)
+
+faults: $(VENV)/.dev ## break the service and its database under load, and prove that nothing was lost (five minutes)
+	$(BIN)/python -m tests.faults
 
 lint: $(VENV)/.dev ## check style and format
 	$(BIN)/ruff check .
