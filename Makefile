@@ -8,6 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TEST_PROCESSES ?= 2
 TESTS ?= tests
 DATA_DIR ?= ../shared/data
+REPETITIONS ?= 60
 export PIP_ROOT_USER_ACTION = ignore
 
 .DEFAULT_GOAL := help
@@ -60,6 +61,9 @@ bench: $(VENV)/.dev ## measure durable decisions beside a plain endpoint
 
 real-data: $(VENV)/.dev ## run real loan applications through the service (DATA_DIR)
 	@DATA_DIR="$(DATA_DIR)" $(BIN)/python -m benchmarks.real_data
+
+tiering-acceptance: $(VENV)/.dev ## try the tiering in simulated worlds (REPETITIONS=60, some ten minutes)
+	$(BIN)/python -m benchmarks.tiering --repetitions $(REPETITIONS)
 
 lock: $(VENV)/.dev ## write the lock files anew from pyproject.toml
 	$(PIP) install uv

@@ -13,16 +13,22 @@ from app.tiering.policy import CalibrationPolicy
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Calibration:
-    """raw: sum O / sum E by product, empty where nothing is expected. kappa: what each unit's E of a product is
-    multiplied by, clipped; leave-one-out where the unit is large.
+    """raw: sum O / sum E by product, empty where nothing is expected; raw_of_others: without its large units, and the
+    same where there are none. kappa: what each unit's E of a product is multiplied by, clipped; leave-one-out where the
+    unit is large.
     """
 
     raw: Floats
+    raw_of_others: Floats
     kappa: Floats
 
     def outside(self, policy: CalibrationPolicy) -> bool:
         """Whether the book of any product has left the range in which a calibration may be believed."""
-        return bool(np.any((self.raw < policy.kappa_minimum) | (self.raw > policy.kappa_maximum)))
+        return _outside(self.raw, policy)
+
+    def others_outside(self, policy: CalibrationPolicy) -> bool:
+        """Whether it has left it without its large units as well: then no single one of them has moved the book."""
+        return _outside(self.raw_of_others, policy)
 
 
 def calibrate(window: Window, policy: CalibrationPolicy) -> Calibration:
@@ -39,4 +45,11 @@ def calibrate(window: Window, policy: CalibrationPolicy) -> Calibration:
     has_others = others > 1e-12 * expected[None, :]
     without = np.divide(observed[None, :] - window.observed, others, out=np.ones_like(others), where=has_others)
     kappa = np.clip(np.where(large, without, whole), policy.kappa_minimum, policy.kappa_maximum)
-    return Calibration(raw=raw, kappa=kappa)
+    few_observed, few_expected = (np.where(large, 0.0, each).sum(axis=0) for each in (window.observed, window.expected))
+    told = few_expected > 0.0
+    raw_of_others = np.divide(few_observed, few_expected, out=raw.copy(), where=told)
+    return Calibration(raw=raw, raw_of_others=raw_of_others, kappa=kappa)
+
+
+def _outside(levels: Floats, policy: CalibrationPolicy) -> bool:
+    return bool(np.any((levels < policy.kappa_minimum) | (levels > policy.kappa_maximum)))

@@ -100,16 +100,30 @@ class Standing:
         return self.watch_until is not None and as_of < self.watch_until
 
 
+class Witness(NamedTuple):
+    """A belief that can demote a channel by itself, and how certain it must be; on watch less so."""
+
+    belief: Belief
+    probability: float
+    probability_on_watch: float
+
+    def needed(self, on_watch: bool) -> float:
+        """How certain it must be now."""
+        return self.probability_on_watch if on_watch else self.probability
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What is believed of a channel at a review.
 
-    present: the beliefs that a move rests on: a demotion takes the largest probability, a promotion the smallest.
+    present: the beliefs that all of a promotion's conditions must hold in; the first one is the channel's own figure.
+    witnesses: those of which one is enough for a demotion.
     since_worst: on loans made since it entered the worst tier. appetite_ratio: B / p of its mix, None where unknown.
     break_even_theta: the theta at which a funded customer earns what it cost, None where the economics are unknown.
     """
 
     present: tuple[Belief, ...]
+    witnesses: tuple[Witness, ...]
     since_worst: Belief
     appetite_ratio: float | None = None
     break_even_theta: float | None = None
@@ -124,9 +138,21 @@ class Evidence:
         return theta if self.appetite_ratio is None else min(theta, self.appetite_ratio)
 
     def worse_than(self, theta: float, minimum_events: float) -> float:
-        """The largest P(theta > t) among the beliefs with enough events; 0 where none has."""
-        enough = [belief for belief in self.present if belief.observed >= minimum_events]
-        return max((belief.above(self.threshold(theta)) for belief in enough), default=0.0)
+        """The largest P(theta > t) among the witnesses with enough events; 0 where none has."""
+        return max((found for found, _ in self._testimony(theta, minimum_events)), default=0.0)
+
+    def worse_than_needed(self, theta: float, minimum_events: float, *, on_watch: bool) -> tuple[float, float] | None:
+        """P(theta > t) and what it takes, of the witness that passes it by most; None where none has enough events."""
+        told = [(found, witness.needed(on_watch)) for found, witness in self._testimony(theta, minimum_events)]
+        return max(told, key=lambda each: each[0] - each[1], default=None)
+
+    def _testimony(self, theta: float, minimum_events: float) -> list[tuple[float, Witness]]:
+        threshold = self.threshold(theta)
+        return [
+            (witness.belief.above(threshold), witness)
+            for witness in self.witnesses
+            if witness.belief.observed >= minimum_events
+        ]
 
     def better_than(self, theta: float) -> float:
         """The smallest P(theta < t) among the beliefs."""
@@ -233,11 +259,11 @@ def _down(standing: Standing, evidence: Evidence, as_of: int, policy: TieringPol
         return None
     position = policy.tiers.index(standing.tier)
     boundary = policy.boundaries[position]
-    needed = terms.probability_on_watch if standing.on_watch(as_of) else terms.probability
-    worse = evidence.worse_than(boundary.demote_above, terms.minimum_events)
+    on_watch = standing.on_watch(as_of)
+    told = evidence.worse_than_needed(boundary.demote_above, terms.minimum_events, on_watch=on_watch)
     below = policy.tiers[position + 1]
-    if worse >= needed:
-        met = _Met(Cause.RELATIVE_RISK, worse, needed, evidence.threshold(boundary.demote_above))
+    if told is not None and told[0] >= told[1]:
+        met = _Met(Cause.RELATIVE_RISK, *told, evidence.threshold(boundary.demote_above))
         return _demotion(evidence, policy, below, met)
     loss = evidence.unprofitable()
     if loss >= terms.unprofitable_probability and standing.unprofitable_reviews + 1 >= terms.unprofitable_reviews:

@@ -13,7 +13,7 @@ from app.tiering.belief import Belief, posterior
 from app.tiering.calibration import Calibration, calibrate
 from app.tiering.change_point import present_beliefs
 from app.tiering.counts import Counts, Window, forget, recent, since
-from app.tiering.moves import Evidence, Kind, Mode, Standing, Verdict, judge, stop
+from app.tiering.moves import Evidence, Kind, Mode, Standing, Verdict, Witness, judge, stop
 from app.tiering.policy import Statistic, TieringPolicy
 from app.tiering.prior import fit_prior
 from app.tiering.reference import ReferenceModel
@@ -24,6 +24,8 @@ class Stop(StrEnum):
 
     COLD_START = "cold_start"
     BOOK_SHIFTED = "book_shifted"
+    LARGE_CHANNEL_SHIFTED = "large_channel_shifted"
+    """The book has shifted, but not without its large channels: one of them is the reason, and not the weather."""
     TOO_MANY_CHANNELS = "too_many_channels"
     TOO_MUCH_VOLUME = "too_much_volume"
 
@@ -113,13 +115,14 @@ def review(
         discounted = posterior(nu, float(observed[unit]), float(expected[unit]))
         lately = posterior(nu, float(young_observed[unit]), float(young_expected[unit]))
         kappa = float(kappas[unit])
-        by_windows = policy.statistic is Statistic.WINDOWS
+        present, witnesses = _beliefs(discounted, lately, changing[unit], policy)
         evidence = _evidence(
             circumstances[unit],
             kappa,
-            (discounted, lately) if by_windows else (changing[unit],),
-            posterior(nu, float(worst_observed[unit]), float(worst_expected[unit])),
             policy,
+            present=present,
+            witnesses=witnesses,
+            since_worst=posterior(nu, float(worst_observed[unit]), float(worst_expected[unit])),
         )
         assessments.append(
             Assessment(
@@ -174,17 +177,35 @@ def _change_point_beliefs(
     )
 
 
+def _beliefs(
+    discounted: Belief, lately: Belief, changing: Belief, policy: TieringPolicy
+) -> tuple[tuple[Belief, ...], tuple[Witness, ...]]:
+    """What a promotion must hold in, and what a demotion may rest on, by the policy's statistic."""
+    if policy.statistic is Statistic.WINDOWS:
+        terms = policy.demotion
+        both = (discounted, lately)
+        return both, tuple(Witness(belief, terms.probability, terms.probability_on_watch) for belief in both)
+    own = policy.change_point
+    return (changing,), (
+        Witness(changing, own.demotion_probability, own.demotion_probability_on_watch),
+        Witness(lately, own.recent_probability, own.recent_probability_on_watch),
+    )
+
+
 def _evidence(
     given: Circumstances,
     kappa: float,
-    present: tuple[Belief, ...],
-    since_worst: Belief,
     policy: TieringPolicy,
+    *,
+    present: tuple[Belief, ...],
+    witnesses: tuple[Witness, ...],
+    since_worst: Belief,
 ) -> Evidence:
     rate = None if given.expected_rate is None else given.expected_rate * kappa
     appetite = policy.loss_appetite if given.loss_appetite is None else given.loss_appetite
     return Evidence(
         present=present,
+        witnesses=witnesses,
         since_worst=since_worst,
         appetite_ratio=appetite / rate if rate else None,
         break_even_theta=max(given.break_even_rate, 0.0) / rate if rate and given.break_even_rate is not None else None,
@@ -211,10 +232,14 @@ def _stops(
         and (assessment.verdict.mode is not Mode.PROPOSAL or assessment.verdict.kind is Kind.PROMOTE)
     ]
     many = len(moved) > safeguards.moved_channels_share * len(assessments)
+    others_shifted = any(
+        level.outside(policy.calibration) and level.others_outside(policy.calibration) for level in levels
+    )
     volume = sum(assessment.evidence.volume_share for assessment in moved)
     found = {
         Stop.COLD_START: reference.events < fit.minimum_events or reference.months < fit.minimum_months,
-        Stop.BOOK_SHIFTED: any(level.outside(policy.calibration) for level in levels),
+        Stop.BOOK_SHIFTED: others_shifted,
+        Stop.LARGE_CHANNEL_SHIFTED: not others_shifted and any(level.outside(policy.calibration) for level in levels),
         Stop.TOO_MANY_CHANNELS: many and len(moved) >= safeguards.moved_channels_minimum,
         Stop.TOO_MUCH_VOLUME: volume > safeguards.moved_volume_share,
     }

@@ -183,6 +183,9 @@ def test_a_big_bad_channel_does_not_hide_itself() -> None:
     kappa = calibrate(window, policy).kappa[:, 0]
     assert kappa[0] == pytest.approx(1.0)
     assert kappa[1] == 1.25
+    level = calibrate(window, policy)
+    assert level.outside(CalibrationPolicy())
+    assert not level.others_outside(CalibrationPolicy())
     alone = Window(observed=np.array([[3.0]]), expected=np.array([[1.0]]))
     assert calibrate(alone, policy).kappa[0, 0] == 1.0
 

@@ -18,20 +18,26 @@ from app.tiering.moves import (
     Life,
     Mode,
     Verdict,
+    Witness,
     judge,
     next_standing,
     stop,
 )
-from app.tiering.policy import DEFAULT
+from app.tiering.policy import DEFAULT, Statistic
 from tests.tiering.books import NOW, standing
 
 NU = 8.0
+POLICY = replace(DEFAULT, statistic=Statistic.WINDOWS)
+CHANGING = replace(DEFAULT, statistic=Statistic.CHANGE_POINT)
 ORDER = {"prime": 0, "general": 1, "risk": 2}
 
 
 def evidence(observed: float, expected: float, recent: tuple[float, float] | None = None, **changes: Any) -> Evidence:
+    both = (posterior(NU, observed, expected), posterior(NU, *(recent or (observed / 2, expected / 2))))
+    terms = POLICY.demotion
     given: dict[str, Any] = {
-        "present": (posterior(NU, observed, expected), posterior(NU, *(recent or (observed / 2, expected / 2)))),
+        "present": both,
+        "witnesses": tuple(Witness(belief, terms.probability, terms.probability_on_watch) for belief in both),
         "since_worst": posterior(NU, observed, expected),
     }
     return Evidence(**(given | changes))
@@ -39,7 +45,7 @@ def evidence(observed: float, expected: float, recent: tuple[float, float] | Non
 
 def verdict(observed: float, expected: float, **changes: Any) -> Verdict:
     known = {name: changes.pop(name) for name in list(changes) if name in Evidence.__slots__ or name == "recent"}
-    return judge(standing(**changes), evidence(observed, expected, **known), NOW, DEFAULT)
+    return judge(standing(**changes), evidence(observed, expected, **known), NOW, POLICY)
 
 
 def badness(found: Verdict) -> int:
@@ -78,7 +84,7 @@ def test_the_recent_window_demotes_alone_where_it_has_four_events() -> None:
 
 def test_a_watched_channel_moves_sooner() -> None:
     found = verdict(72, 50, tier="general", watch_until=NOW + 1)
-    assert (found.kind, found.needed) == (Kind.DEMOTE, DEFAULT.demotion.probability_on_watch)
+    assert (found.kind, found.needed) == (Kind.DEMOTE, POLICY.demotion.probability_on_watch)
     assert verdict(72, 50, tier="general", watch_until=NOW).kind is Kind.STAY
 
 
@@ -140,7 +146,7 @@ def test_what_holds_a_promotion_back(changes: dict[str, Any], blocker: Blocker) 
 
 def test_a_promotion_needs_both_windows_and_enough_expectation() -> None:
     assert verdict(20, 50, recent=(12, 11), good_reviews=1).kind is Kind.STAY
-    few = judge(standing(good_reviews=1), evidence(0, 7.9, recent=(0, 30.0)), NOW, DEFAULT)
+    few = judge(standing(good_reviews=1), evidence(0, 7.9, recent=(0, 30.0)), NOW, POLICY)
     assert few.kind is Kind.STAY
 
 
@@ -188,12 +194,32 @@ def test_probation_ends_where_enough_is_known_and_nothing_is_wrong() -> None:
     assert probation(40, 8).tier == "risk"
 
 
+def test_one_witness_is_enough_and_each_has_its_own_demand() -> None:
+    calm, alarmed = posterior(NU, 50, 50), posterior(NU, 80, 50)
+
+    def found(demand: float) -> Verdict:
+        seen = evidence(50, 50, witnesses=(Witness(calm, 0.7, 0.6), Witness(alarmed, demand, 0.6)))
+        return judge(standing(), seen, NOW, CHANGING)
+
+    assert (found(0.9).kind, found(0.9).needed) == (Kind.DEMOTE, 0.9)
+    assert found(0.9999).kind is Kind.STAY
+
+
+def test_by_change_points_the_loans_since_the_worst_tier_need_only_agree() -> None:
+    present = (posterior(NU, 200, 90),)
+    agree, differ, few = ((7.0, 3.0), (7.0, 7.0), (5.0, 1.0))
+    for since, kind in ((agree, Kind.SUSPEND), (differ, Kind.STAY), (few, Kind.STAY)):
+        seen = evidence(0, 0, present=present, since_worst=posterior(NU, *since))
+        assert judge(standing(tier="risk"), seen, NOW, CHANGING).kind is kind
+        assert judge(standing(tier="risk"), seen, NOW, POLICY).kind is Kind.STAY
+
+
 # Properties
 
 
 cases = st.fixed_dictionaries(
     {
-        "tier": st.sampled_from(DEFAULT.tiers),
+        "tier": st.sampled_from(POLICY.tiers),
         "life": st.sampled_from([Life.ACTIVE, Life.PROBATION]),
         "watch_until": st.sampled_from([None, NOW + 1]),
         "good_reviews": st.integers(0, 2),
@@ -219,7 +245,7 @@ def test_more_events_never_lead_to_a_better_tier(
     worse = evidence(
         long[0] + more, long[1], recent=(young[0] + more, young[1]), appetite_ratio=appetite, break_even_theta=even
     )
-    before, after = (judge(standing(**case), seen, NOW, DEFAULT) for seen in (fewer, worse))
+    before, after = (judge(standing(**case), seen, NOW, POLICY) for seen in (fewer, worse))
     assert badness(after) >= badness(before)
 
 
@@ -227,7 +253,7 @@ def test_more_events_never_lead_to_a_better_tier(
 def test_a_move_up_is_never_applied_by_itself(case: dict[str, Any], long: tuple[float, float]) -> None:
     if case["life"] is Life.PROBATION:
         return
-    found = judge(standing(**case), evidence(*long), NOW, DEFAULT)
+    found = judge(standing(**case), evidence(*long), NOW, POLICY)
     if ORDER[found.tier] < ORDER[case["tier"]]:
         assert found.mode is Mode.PROPOSAL
 

@@ -22,9 +22,10 @@ def test_the_document_of_a_policy_gives_it_again() -> None:
 
 
 def test_what_a_document_leaves_out_has_its_default() -> None:
-    policy = read_policy({"name": "careful", "demotion": {"probability": 0.95}, "statistic": "change_point"})
+    policy = read_policy({"name": "careful", "demotion": {"probability": 0.95}, "statistic": "windows"})
     assert policy.demotion == DemotionPolicy(probability=0.95)
-    assert policy.statistic is Statistic.CHANGE_POINT
+    assert policy.statistic is Statistic.WINDOWS
+    assert DEFAULT.statistic is Statistic.CHANGE_POINT
     assert policy.promotion == DEFAULT.promotion
 
 
@@ -67,6 +68,8 @@ def test_every_fault_is_told_with_its_place() -> None:
         ({"boundaries": [{"demote_above": 1, "promote_below": 2}] * 2}, "/boundaries/0"),
         ({"prior": {"nu_minimum": 13}}, "/prior/nu_minimum"),
         ({"demotion": {"probability": 0.55}}, "/demotion/probability_on_watch"),
+        ({"change_point": {"demotion_probability": 0.6}}, "/change_point/demotion_probability_on_watch"),
+        ({"change_point": {"recent_probability": 0.7}}, "/change_point/recent_probability_on_watch"),
         ({"alarm": {"limits": [[1, 1]]}}, "/alarm/limits"),
         ({"alarm": {"limits": [[1, 1], [1, 2]]}}, "/alarm/limits/1"),
         ({"loss_appetite": 0}, "/loss_appetite"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.tiering.counts import Counts, count
-from app.tiering.loans import LoanBook
+from app.tiering.loans import LoanBook, loan_book
 from app.tiering.moves import Kind, Mode
 from app.tiering.policy import DEFAULT, SafeguardPolicy, Statistic, TieringPolicy
 from app.tiering.reference import ReferenceModel
@@ -64,6 +64,29 @@ def test_a_shock_of_the_whole_book_moves_nobody() -> None:
     found = run((1.7,) * 20)
     assert Stop.BOOK_SHIFTED in found.stops
     assert all(verdict.mode in {Mode.NONE, Mode.HELD} for verdict in found.verdicts)
+
+
+def test_a_large_channel_that_moves_the_book_is_told_from_a_shock() -> None:
+    loans = chance_book(np.random.default_rng(3), loans=30_000, theta=(2.4, *(1.0,) * 9), model=REFERENCE)
+    giant = loan_book(
+        unit=np.where(np.arange(len(loans)) < 18_000, 0, loans.unit),
+        segment=loans.segment,
+        funded_month=loans.funded_month,
+        event_month=np.where(
+            np.arange(len(loans)) < 18_000, np.where(np.arange(len(loans)) % 5 == 0, 2, 0), loans.event_month
+        ),
+    )
+    found = review(
+        counts=counted(giant, 10),
+        reference=REFERENCE,
+        standings=[standing()] * 10,
+        circumstances=[Circumstances(volume_share=0.01, loss_appetite=0.5)] * 10,
+        as_of=NOW,
+        policy=DEFAULT,
+    )
+    assert Stop.LARGE_CHANNEL_SHIFTED in found.stops
+    assert found.verdicts[0].kind is Kind.DEMOTE
+    assert found.verdicts[0].mode is Mode.HELD
 
 
 def test_many_moves_at_once_wait_for_a_person() -> None:
