@@ -62,8 +62,14 @@ bench: $(VENV)/.dev ## measure durable decisions beside a plain endpoint
 real-data: $(VENV)/.dev ## run real loan applications through the service (DATA_DIR)
 	@DATA_DIR="$(DATA_DIR)" $(BIN)/python -m benchmarks.real_data
 
+real-tiering: $(VENV)/.dev ## tier real channels year by year (DATA_DIR)
+	@DATA_DIR="$(DATA_DIR)" $(BIN)/python -m benchmarks.real_tiering
+
 tiering-acceptance: $(VENV)/.dev ## try the tiering in simulated worlds (REPETITIONS=60, some ten minutes)
 	$(BIN)/python -m benchmarks.tiering --repetitions $(REPETITIONS)
+
+tiering-plots: $(VENV)/.dev ## draw the plots of docs/re-tiering.md anew
+	$(BIN)/python -m benchmarks.tiering_plots
 
 lock: $(VENV)/.dev ## write the lock files anew from pyproject.toml
 	$(PIP) install uv

@@ -83,6 +83,8 @@ class Life:
             theta_mean=np.ones(shape),
         )
         self.reviews: list[Review] = []
+        self.before: list[list[Standing]] = []
+        """Where every channel stood before each review."""
 
     def run(self) -> Trace:
         """All months."""
@@ -151,7 +153,7 @@ class Life:
     def _review(self, month: int) -> None:
         as_of = month + BEFORE
         through = as_of - self.world.feed_delay_months
-        book = self._book()
+        book = self.book()
         alarms = self._alarms(book, through)
         done = review(
             counts=self._count(book, through),
@@ -162,12 +164,14 @@ class Life:
             policy=self.policy,
         )
         self.kappa = np.array([assessment.kappa for assessment in done.assessments])
+        self.before.append(list(self.standings))
         for channel, verdict in enumerate(done.verdicts):
             self._act(channel, verdict, as_of, Stop.BOOK_SHIFTED in done.stops or Stop.COLD_START in done.stops)
         self.reviews.append(done)
         self._record(month, done)
 
-    def _book(self) -> LoanBook:
+    def book(self) -> LoanBook:
+        """Every loan that was funded until now, with all that will become of it."""
         loans = self.loans
         return loan_book(
             unit=loans["unit"],

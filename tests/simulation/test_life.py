@@ -66,7 +66,7 @@ def test_a_worse_tier_brings_less_business(lived: Life) -> None:
 
 def test_what_is_counted_month_by_month_is_what_is_counted_at_once(lived: Life) -> None:
     through = BEFORE + SMALL.months - 1
-    book = lived._book()
+    book = lived.book()
     whole = count(
         book,
         lived.reference,
