@@ -29,6 +29,8 @@ class PersonRole(StrEnum):
     """Approves drafts and changes, confirms; breaks the glass."""
     ADMIN = "admin"
     """Asks for changes of channels and tiers, and approves those of others."""
+    REVIEWER = "reviewer"
+    """Proposes to accept what takes two persons, and approves what others propose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

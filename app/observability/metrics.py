@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias, get_args
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
@@ -180,6 +180,21 @@ FEEDS_LATE = LateGauge(
     "gate_feeds_late", "Feeds whose performance lacks a month that ended more than 10 days ago.", "livemax"
 )
 
+# Reviews.
+REVIEWS_OPEN = _gauge(
+    "gate_reviews_open",
+    "Reviews that wait for a person: fresh (under 24 hours), waiting, alarm (20 days), urgent (28) or overdue (30).",
+    "livemax",
+    ("age",),
+)
+REVIEWS_OLDEST = _gauge("gate_reviews_oldest_seconds", "How long the oldest open review has waited.", "livemax")
+REVIEW_RESOLUTION_SECONDS = _histogram(
+    "gate_review_resolution_seconds",
+    "Seconds from the completed application, or the contest, to what a person decided.",
+    ("resolution",),
+    buckets=(3600, 14_400, 43_200, 86_400, 259_200, 604_800, 1_728_000, 2_419_200, 2_592_000),
+)
+
 # HTTP.
 HTTP_REQUESTS = _counter(
     "gate_http_requests", "Requests answered, by route template, method and status.", ("route", "method", "status")
@@ -277,6 +292,18 @@ def record_snapshot(*, policy_version: int, revision: int) -> None:
     SNAPSHOT_VERSION.set(policy_version)
     SNAPSHOT_REVISION.set(revision)
     SNAPSHOT_CONFIRMED_AT.set(time.time())
+
+
+def record_review(resolution: str, seconds: float) -> None:
+    """Count what a reviewer has decided, `accept` or `reject`, and how long it took."""
+    REVIEW_RESOLUTION_SECONDS.labels(resolution).observe(seconds)
+
+
+def record_reviews_open(counts: Mapping[str, int], oldest_seconds: float) -> None:
+    """Report the queue: how many reviews of each class of age are open, and the age of the oldest (0: none)."""
+    for age, reviews in counts.items():
+        REVIEWS_OPEN.labels(age).set(reviews)
+    REVIEWS_OLDEST.set(oldest_seconds)
 
 
 def record_channels_expiring(counts: dict[int, int]) -> None:

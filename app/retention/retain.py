@@ -106,14 +106,18 @@ async def preview_month(connection: AsyncConnection, due: DueMonth) -> MonthResu
 async def drop_months(connection: AsyncConnection, periods: Periods, *, change: Change) -> AsyncIterator[MonthResult]:
     """Drop every month that is due, and sweep those dropped before. A refusal of one stops no other.
 
+    What a person still has to decide is kept, so the queue is brought up to the log first.
+
     Raises:
         InvalidChangeError: where a period is shorter than the law's.
     """
+    await connection.execute(text("SELECT gate.reviews_gather()"))
     for due in await due_months(connection, periods):
         try:
             yield await (_sweep(connection, due, change) if due.dropped else _drop(connection, due, change))
         except RefusedChangeError as refusal:
             yield MonthResult(due=due, refusal=str(refusal))
+    await connection.execute(text("SELECT gate.reviews_forget()"))
 
 
 async def sweep_quarantine(connection: AsyncConnection, *, change: Change, days: int = QUARANTINE_DAYS) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 import sqlalchemy.exc
 import structlog
@@ -14,12 +15,15 @@ from app.channels.budget_figures import read_figures
 from app.channels.expiry import count_expiring
 from app.db.background import end
 from app.observability import metrics
+from app.reviews import queue
 
 _PERIOD_SECONDS = 600.0
 _TICK_SECONDS = 2.0
 """How late a scheduled policy, the end of a break-glass or of an override may be, on top of what it takes."""
 _TICK = text("SELECT * FROM gate.governance_tick()")
 _FIGURES_SECONDS = 15.0
+_REVIEWS_SECONDS = 15.0
+"""How late the figures of the queue may be, and the end of a review that an amendment has overtaken."""
 _EXPIRE = text("SELECT gate.reservations_expire(:limit)")
 _EXPIRE_LIMIT = 500
 """How many reservations one statement ends: few enough that no flush waits long for their budgets."""
@@ -63,6 +67,7 @@ class Upkeep:
             asyncio.create_task(_repeat(self.tick, _TICK_SECONDS, "governance clock"), name="governance clock"),
             asyncio.create_task(_repeat(self.expire, _TICK_SECONDS, "reservations"), name="reservations"),
             asyncio.create_task(_repeat(self.figures, _FIGURES_SECONDS, "figures of budgets"), name="budgets"),
+            asyncio.create_task(_repeat(self.reviews, _REVIEWS_SECONDS, "reviews"), name="reviews"),
         )
 
     async def stop(self) -> None:
@@ -122,6 +127,22 @@ class Upkeep:
             metrics.BUDGET_OVERRUNS.labels(kind).set(count)
         metrics.HELD_WAITING.set(figures.held_waiting)
         metrics.HELD_OLDEST.set(figures.held_oldest_seconds)
+
+    async def reviews(self) -> None:
+        """Bring the queue of reviews up to the log, close what was amended, and report how it stands.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, OSError: where the database is away; the next round tries again.
+        """
+        async with self._engine.connect() as connection:
+            await queue.gather(connection)
+            closed = await queue.supersede(connection)
+            figures = await queue.figures(connection, datetime.now(UTC))
+        metrics.record_reviews_open(
+            {age.value: count for age, count in figures.open.items()}, figures.oldest_seconds or 0.0
+        )
+        if closed:
+            _log.info("reviews_superseded", count=closed)
 
     async def tick(self) -> None:
         """Do what has fallen due: activate what was scheduled, undo what nobody confirmed, end overrides.

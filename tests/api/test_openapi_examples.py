@@ -34,16 +34,21 @@ def fits(schema: dict[str, Any], value: object) -> None:
     Draft202012Validator(whole, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(value)
 
 
-_GOVERNED = ("/v1/policies/drafts", "/v1/policies/rollbacks", "/v1/break-glass", "/v1/change-requests", "/v1/webhooks")
+_GOVERNED = (
+    *("/v1/policies/drafts", "/v1/policies/rollbacks", "/v1/break-glass", "/v1/change-requests", "/v1/webhooks"),
+    *("/v1/reviews", "/v1/decisions/{decision_id}/contest"),
+)
 """What is asked for there rests on what exists, and mostly on a signature: no example of it is good for long.
 
-Those of webhooks are sent by `tests/events/test_guide.py`, to a service that has keys for them.
+Those of webhooks are sent by `tests/events/test_guide.py`, to a service that has keys for them; those of reviews by
+`tests/reviews/test_api.py`, about decisions that were escalated.
 """
 
 
 def _body_examples(schema: dict[str, Any]) -> list[Any]:
-    if "oneOf" in schema:
-        return [example for each in schema["oneOf"] for example in _body_examples(each)]
+    for choice in ("oneOf", "anyOf"):
+        if choice in schema:
+            return [example for each in schema[choice] for example in _body_examples(each)]
     if "$ref" in schema:
         schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     examples: list[Any] = schema.get("examples", [])

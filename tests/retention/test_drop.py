@@ -121,22 +121,30 @@ async def test_released_rows_go_with_the_next_run_and_others_stay(log: DecisionL
     assert [json.loads(row)["after"]["removed"] for row in await log.audit("retention.sweep")] == [1, 1]
 
 
-async def test_clock_of_an_open_review_starts_thirty_days_later(log: DecisionLog) -> None:
-    month, after = month_back(DUE), month_back(DUE - 1)
+async def test_what_a_person_still_has_to_decide_is_kept_and_its_clock_starts_when_that_is_over(
+    log: DecisionLog,
+) -> None:
+    month = month_back(DUE)
     await log.lay_out(month)
     escalated = {"outcome": "escalate", "reason_codes": "IN02"}
-    late = after - timedelta(seconds=1)
-    review = await log.decide(late, next_action="review", **escalated)
-    early = await log.decide(month, next_action="review", **escalated)
-    offer = await log.decide(late, next_action="counter_offer", **escalated)
+    still_open = await log.decide(month, next_action="review", **escalated)
+    over = await log.decide(month, next_action="review", **escalated)
+    offer = await log.decide(month, next_action="counter_offer", **escalated)
     start = "SELECT gate.retention_clock_start($1, $2, $3, $4)"
-    for entry, days in ((review, 30), (early, 30), (offer, 0)):
+    for entry, days in ((still_open, 30), (over, 30), (offer, 0)):
         arguments = (entry.decision_id, entry.decided_at, entry.outcome, entry.next_action)
         assert await log.arrange.fetchval(start, *arguments) == entry.decided_at + timedelta(days=days)
+    await log.arrange.execute("SELECT gate.reviews_gather()")
+    await log.arrange.execute(
+        "UPDATE gate.reviews SET state = 'rejected', resolved_at = opened_at, resolved_by = 'x' WHERE decision_id = $1",
+        over.decision_id,
+    )
+    await log.arrange.execute("SELECT gate.review_act($1, 'rejected', 'x', 'why', NULL)", over.decision_id)
     await log.digest_month(month)
     await drop(log)
-    still_open = await log.arrange.fetchval("SELECT $1::timestamptz + interval '30 days 25 months' > now()", late)
-    assert await log.ids() == ({review.decision_id} if still_open else set())
+    assert await log.ids() == {still_open.decision_id}
+    assert await log.arrange.fetchval("SELECT array_agg(decision_id) FROM gate.reviews") == [still_open.decision_id]
+    assert await log.arrange.fetchval("SELECT count(*) FROM gate.review_actions") == 0
 
 
 async def test_month_that_is_not_digested_is_not_dropped(log: DecisionLog) -> None:

@@ -49,6 +49,7 @@ from app.db.tables.outcomes import (
 )
 from app.db.tables.registry import channel_aliases, channel_state_changes, channels, scopes, tier_assignments
 from app.db.tables.retention import channel_days, decision_facts, dropped_months, journal_digests, legal_holds
+from app.db.tables.reviews import review_actions, review_intake, reviews
 from app.db.tables.serving import state, workers
 from app.db.tables.versions import policies, policy_activations
 
@@ -97,6 +98,9 @@ __all__ = [
     "reservation_terms",
     "reservation_units",
     "reservations",
+    "review_actions",
+    "review_intake",
+    "reviews",
     "scopes",
     "shadow_hours",
     "shadow_losses",

@@ -67,6 +67,7 @@ decisions = Table(
     PrimaryKeyConstraint("decision_id", "decided_at", "retention_class"),
     Index("decisions_channel", "channel_id", "decided_at"),
     Index("decisions_applicant", "applicant_ref", postgresql_where=text("applicant_ref IS NOT NULL")),
+    Index("decisions_review", "decided_at", postgresql_where=text("next_action = 'review'")),
     Index("decisions_decided_at", "decided_at", postgresql_using="brin"),
     postgresql_partition_by="LIST (retention_class)",
 )

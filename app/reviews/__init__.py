@@ -1,0 +1,1 @@
+"""What a person still has to decide: the queue, and what reviewers make of it."""

@@ -1,0 +1,1 @@
+"""Reviews: what a person still has to decide."""
