@@ -75,6 +75,13 @@ class Settings(BaseSettings):
         description="How long requests in flight may take to finish after SIGTERM, before they are cut off.",
     )
 
+    connection_limit: int = Field(
+        default=8192,
+        ge=1,
+        le=65536,
+        description="Connections that a worker keeps open at once, as far as it may open files; one more is a 503.",
+    )
+
     # The flush.
     flush_queue_limit: int = Field(
         default=4096, ge=1, description="Decisions that may wait for the log; a request past it is a 503 at once."

@@ -200,6 +200,11 @@ HTTP_REQUESTS = _counter(
     "gate_http_requests", "Requests answered, by route template, method and status.", ("route", "method", "status")
 )
 HTTP_REQUEST_SECONDS = _histogram("gate_http_request_seconds", "Seconds to the last byte of the answer.", ("route",))
+CONNECTIONS_ENDED = _counter(
+    "gate_http_connections_ended",
+    "Connections that were ended: reason slow, a request that did not come along; limit, one too many.",
+    ("reason",),
+)
 RATE_LIMITED = _counter("gate_rate_limited", "Requests refused because an API key was over its limit.")
 
 # Things to look after in time.

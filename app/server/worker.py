@@ -7,6 +7,7 @@ drains and ends, so that none is left behind.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import os
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partialmethod
 from types import FrameType
 from typing import Any
 
@@ -23,6 +25,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from app.observability.logs import configure_logs
+from app.server.protocol import BoundedProtocol, room_for_connections
 from app.settings import Settings, SettingsError, read_settings
 
 APPLICATION = "app.main:app"
@@ -85,7 +88,7 @@ def _configuration(
     return uvicorn.Config(
         application,
         loop="uvloop",
-        http="httptools",
+        http=_protocol(room_for_connections(settings.connection_limit)),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -98,6 +101,16 @@ def _configuration(
         callback_notify=beat,
         timeout_notify=BEAT_SECONDS,
     )
+
+
+def _protocol(connection_limit: int) -> type[asyncio.Protocol]:
+    """uvicorn makes the protocol of a connection from a class."""
+
+    class Protocol(BoundedProtocol):
+        __init__ = partialmethod(BoundedProtocol.__init__, connection_limit=connection_limit)
+
+    protocol: type[asyncio.Protocol] = Protocol
+    return protocol
 
 
 def _end_with_parent(lifeline: socket.socket, limit_seconds: float) -> None:

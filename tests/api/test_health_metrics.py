@@ -38,6 +38,7 @@ NAMES = {
     "gate_partitions_ahead_months": "gauge",
     "gate_poison": "counter",
     "gate_queue_depth": "gauge",
+    "gate_http_connections_ended": "counter",
     "gate_rate_limited": "counter",
     "gate_replays": "counter",
     "gate_snapshot_age_seconds": "gauge",
