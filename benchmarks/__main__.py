@@ -27,6 +27,11 @@ def main() -> None:
     for name, kind, default in (("rounds", int, 30), ("seconds", float, 4.0), ("connections", int, 8)):
         shadow.add_argument(f"--{name}", type=kind, default=default)
     shadow.add_argument("--think", type=float, default=0.04, help="mean pause of a connection, in seconds")
+    budgets = kinds.add_parser("budgets", help="what a budget costs where all traffic falls under it")
+    for name, kind, default in (("rounds", int, 5), ("seconds", float, 4.0), ("connections", int, 64)):
+        budgets.add_argument(f"--{name}", type=kind, default=default)
+    budgets.add_argument("--workers", type=int, default=4)
+    budgets.add_argument("--budgets", type=int, choices=(1, 2, 3), default=1, help="of the one channel, at once")
     rollout.add_argument("--publishes", type=int, default=40)
     rollout.add_argument("--lost", type=int, default=8, help="notifications to lose")
     arguments = parser.parse_args()
@@ -36,6 +41,17 @@ def main() -> None:
         from benchmarks.rollout import measure_rollout
 
         measure_rollout(publishes=arguments.publishes, lost=arguments.lost, console=console)
+    elif arguments.kind == "budgets":
+        from benchmarks.budgets import measure_budgets
+
+        measure_budgets(
+            rounds=arguments.rounds,
+            seconds=arguments.seconds,
+            connections=arguments.connections,
+            workers=arguments.workers,
+            budget_count=arguments.budgets,
+            console=console,
+        )
     elif arguments.kind == "keys":
         from benchmarks.keys import measure_keys
 

@@ -29,7 +29,8 @@ class LoadPlan:
     """What to send. `think_seconds` is the mean of the exponential pause between an answer and the next request.
 
     `server_pid` is the process whose CPU time is read at both ends of the measured time; `run` makes application ids
-    unique over runs. With `keep_latencies` the result holds each answer's, so that runs can be put together.
+    unique over runs; `channel` is the one that all come through, None that of the example. With `keep_latencies` the
+    result holds each answer's, so that runs can be put together.
     """
 
     port: int
@@ -40,6 +41,7 @@ class LoadPlan:
     warm_up_seconds: float
     seconds: float
     think_seconds: float = 0.0
+    channel: str | None = None
     keep_latencies: bool = False
 
 
@@ -81,7 +83,7 @@ class _Source:
 
     def __init__(self, plan: LoadPlan) -> None:
         self._numbers = count(1)
-        self._parts = [_request_parts(plan, body) for body in _bodies()]
+        self._parts = [_request_parts(plan, body) for body in _bodies(plan.channel)]
         self._prefix = b"B-%06d" % plan.run
         self.think_seconds = plan.think_seconds
         self.pause = random.Random(plan.run)
@@ -96,11 +98,12 @@ class _Source:
         return b"%b%b%b%b%b" % (before, new, between, new, after)
 
 
-def _bodies() -> list[bytes]:
+def _bodies(channel: str | None) -> list[bytes]:
     """Requests of a new person each: one who came again would be asked for, and be escalated for having applied."""
     bodies = []
     for application in applications(_VARIANTS):
         application["application_id"] = application["applicant"]["applicant_ref"] = _ID.decode()
+        application["channel_code"] = channel or application["channel_code"]
         bodies.append(json.dumps(application, separators=(",", ":")).encode())
     return bodies
 

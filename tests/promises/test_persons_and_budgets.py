@@ -6,14 +6,17 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
 import pytest
 
+from app.db.embedded import remove_embedded
 from app.db.engine import make_engine
 from app.journal.reader import DecisionFilter
 from app.screening.policy_library import PolicyLibrary
@@ -34,6 +37,26 @@ async def owner(server: Server) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(server.database.owner)
     yield connection
     await connection.close()
+
+
+@contextmanager
+def own_cluster(name: str) -> Iterator[Cluster]:
+    """A PostgreSQL of the test's own, under the folder of the run, which its user can reach."""
+    folder = Path(os.environ["CHANNEL_GATE_TEST_RUN"]) / name
+    folder.mkdir(mode=0o755)
+    cluster = Cluster(folder)
+    cluster.start()
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+        remove_embedded(folder / "postgres")
+
+
+def crash(cluster: Cluster) -> None:
+    """Every process of the server dies at once, and it comes up again."""
+    cluster.kill()
+    cluster.revive()
 
 
 async def served_channels(owner: asyncpg.Connection) -> list[str]:
@@ -65,7 +88,9 @@ async def budget(
     return number
 
 
-async def send_all(server: Server, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+async def send_all(
+    server: Server, bodies: list[dict[str, Any]], answered: Callable[[], None] = lambda: None
+) -> list[dict[str, Any]]:
     """Send all at once; a worker that is away is asked again, as an origination system does."""
     client = server.client(timeout_seconds=60)
     gate = asyncio.Semaphore(100)
@@ -83,6 +108,7 @@ async def send_all(server: Server, bodies: list[dict[str, Any]]) -> list[dict[st
                 continue
             assert answer.status_code == 200, answer.text
             decided: dict[str, Any] = answer.json()
+            answered()
             return decided
         raise AssertionError("no answer")
 
@@ -187,6 +213,40 @@ async def test_killed_workers_neither_lose_nor_double_a_unit(server: Server, own
     assert Counter(a["outcome"] for a in answers) == {"accept": 100, "escalate": 300}
     assert await owner.fetchval("SELECT count(*) FROM gate.decisions") == 400
     await assert_sums_are_exact(owner)
+
+
+@pytest.mark.slow  # it makes a cluster of its own, which nobody else may stand on
+async def test_a_database_that_is_killed_in_the_middle_neither_loses_nor_doubles_a_unit(tmp_path: Path) -> None:
+    with own_cluster("killed") as cluster:
+        async with seeded_server(cluster, tmp_path, workers=4) as server:
+            await budget(server.database, 100, channel="app-store")
+            answers = 0
+            kills_at = [20, 150, 300]
+
+            def answered() -> None:
+                nonlocal answers
+                answers += 1
+
+            async def kill() -> None:
+                for place in kills_at:
+                    await eventually(lambda place=place: answers >= place, timeout_seconds=120)
+                    await asyncio.to_thread(crash, cluster)
+
+            killing = asyncio.create_task(kill())
+            bodies = [application(f"c-{n}", channel_code="app-store") for n in range(500)]
+            decided = await send_all(server, bodies, answered)
+            await killing
+            assert Counter(a["outcome"] for a in decided) == {"accept": 100, "escalate": 400}
+            owner = await asyncpg.connect(server.database.owner)
+            try:
+                stored = dict(await owner.fetch("SELECT decision_id::text, outcome FROM gate.decisions"))
+                assert stored == {a["decision_id"]: a["outcome"] for a in decided}
+                assert await owner.fetchval("SELECT max(reserved) FROM gate.budget_periods") == 100
+                assert await owner.fetchval("SELECT count(*) FROM gate.held_queue") == 400
+                await assert_sums_are_exact(owner)
+            finally:
+                await owner.close()
+            await assert_replays_exactly(server.database)
 
 
 async def test_an_amendment_takes_the_place_of_the_revision_before_and_gives_its_units_back(
