@@ -116,7 +116,7 @@ async def send_all(
 
 
 async def assert_sums_are_exact(owner: asyncpg.Connection) -> None:
-    """Periods hold what their open reservations do, and every accept has its reservation."""
+    """Periods hold what their open reservations do, and every accept, at once or later, has its reservation."""
     assert not await owner.fetch(
         """
         SELECT p.period_id, p.reserved, coalesce(sum(u.units) FILTER (WHERE r.state = 'reserved'), 0)
@@ -127,7 +127,8 @@ async def assert_sums_are_exact(owner: asyncpg.Connection) -> None:
     )
     assert not await owner.fetch(
         """
-        SELECT decision_id FROM (SELECT decision_id FROM gate.decisions WHERE outcome = 'accept') d
+        SELECT decision_id FROM (SELECT decision_id FROM gate.decisions WHERE outcome = 'accept'
+                                 UNION ALL SELECT decision_id FROM gate.held_queue WHERE outcome = 'accept') d
         FULL JOIN gate.reservations r USING (decision_id) WHERE d.decision_id IS NULL OR r.decision_id IS NULL
         """
     )
