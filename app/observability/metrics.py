@@ -195,6 +195,12 @@ REVIEW_RESOLUTION_SECONDS = _histogram(
     buckets=(3600, 14_400, 43_200, 86_400, 259_200, 604_800, 1_728_000, 2_419_200, 2_592_000),
 )
 
+# Whether the gate's own figures agree.
+INVARIANT_VIOLATIONS = _gauge(
+    "gate_invariant_violations", "Violations that the last run of `invariants verify` found.", "livemax", ("invariant",)
+)
+INVARIANTS_AGE = LateGauge("gate_invariants_age_seconds", "How long ago `invariants verify` last ended.", "livemin")
+
 # HTTP.
 HTTP_REQUESTS = _counter(
     "gate_http_requests", "Requests answered, by route template, method and status.", ("route", "method", "status")
@@ -297,6 +303,13 @@ def record_snapshot(*, policy_version: int, revision: int) -> None:
     SNAPSHOT_VERSION.set(policy_version)
     SNAPSHOT_REVISION.set(revision)
     SNAPSHOT_CONFIRMED_AT.set(time.time())
+
+
+def record_invariants(violations: Mapping[str, int], age_seconds: float) -> None:
+    """Report what the last run found: invariant -> violations, and how long ago that was."""
+    for invariant, count in violations.items():
+        INVARIANT_VIOLATIONS.labels(invariant).set(count)
+    INVARIANTS_AGE.set(age_seconds)
 
 
 def record_review(resolution: str, seconds: float) -> None:

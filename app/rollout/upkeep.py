@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.channels.budget_figures import read_figures
 from app.channels.expiry import count_expiring
 from app.db.background import end
+from app.invariants.verify import latest_run
 from app.observability import metrics
 from app.reviews import queue
 
@@ -129,7 +130,8 @@ class Upkeep:
         metrics.HELD_OLDEST.set(figures.held_oldest_seconds)
 
     async def reviews(self) -> None:
-        """Bring the queue of reviews up to the log, close what was amended, and report how it stands.
+        """Bring the queue of reviews up to the log, close what was amended, and report how it stands; report also what
+        was found when somebody last looked whether the figures agree.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError, OSError: where the database is away; the next round tries again.
@@ -138,9 +140,13 @@ class Upkeep:
             await queue.gather(connection)
             closed = await queue.supersede(connection)
             figures = await queue.figures(connection, datetime.now(UTC))
+            verified = await latest_run(connection)
         metrics.record_reviews_open(
             {age.value: count for age, count in figures.open.items()}, figures.oldest_seconds or 0.0
         )
+        if verified is not None:
+            age = datetime.now(UTC) - verified.ended_at
+            metrics.record_invariants(verified.violations, age.total_seconds())
         if closed:
             _log.info("reviews_superseded", count=closed)
 

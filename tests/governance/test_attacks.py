@@ -117,18 +117,18 @@ _SERVING = """budget_periods_ensure budget_rooms cost_record feed_state governan
     partitions_ensure quarantine_put reservation_fund reservation_post reservation_void
     reservations_expire reviews_gather reviews_supersede shadow_add tier_at webhook_claim
     webhook_settle worker_beat"""
-_GOVERNANCE = """api_key_create api_key_revoke break_glass_confirm break_glass_end break_glass_open budget_end
-    budget_set challenger_clear challenger_set change_approve change_close change_request
-    channel_alias_put channel_alias_remove channel_amend channel_kill channel_register channel_set_state
-    channel_void_reservations day_digest draft_amend draft_approve draft_close draft_create
-    draft_submit governance_tick hold_place hold_release journal_barrier journal_content_faults
-    journal_days_due journal_digest_make journal_hours keys_expire month_drop month_sweep
-    originator_register partitions_ahead partitions_ensure person_erase policy_publish
-    quarantine_sweep report_put retention_due retention_preview review_approve review_claim review_claim_next
-    review_contest review_decline review_prioritise review_release review_resolve reviews_forget reviews_gather
-    reviews_supersede tier_assign tier_at webhook_create
-    webhook_disable webhook_redeliver webhook_rotate whatif_begin whatif_cancel whatif_end
-    whatif_progress"""
+_GOVERNANCE = """api_key_create api_key_revoke break_glass_confirm break_glass_end break_glass_open budget_covers
+    budget_end budget_set challenger_clear challenger_set change_approve change_close change_request
+    channel_alias_put channel_alias_remove channel_amend channel_kill channel_register
+    channel_set_state channel_void_reservations day_digest draft_amend draft_approve draft_close
+    draft_create draft_submit governance_tick hold_place hold_release invariants_record
+    journal_barrier journal_content_faults journal_days_due journal_digest_make journal_hours
+    keys_expire month_drop month_sweep originator_register partitions_ahead partitions_ensure
+    person_erase policy_publish posted_units quarantine_sweep report_put retention_due
+    retention_preview review_approve review_claim review_claim_next review_contest review_decline
+    review_prioritise review_release review_resolve reviews_forget reviews_gather reviews_supersede
+    tier_assign tier_at webhook_create webhook_disable webhook_redeliver webhook_rotate whatif_begin
+    whatif_cancel whatif_end whatif_progress"""
 
 
 @pytest.mark.parametrize(("login", "known"), [("serving", _SERVING), ("governance", _GOVERNANCE)])

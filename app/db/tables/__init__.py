@@ -38,6 +38,7 @@ from app.db.tables.events import (
     webhook_endpoints,
     webhook_secrets,
 )
+from app.db.tables.invariants import invariant_runs, invariant_scope
 from app.db.tables.journal import decision_keys, decisions, quarantine
 from app.db.tables.outcomes import (
     application_outcomes,
@@ -79,6 +80,8 @@ __all__ = [
     "feed_statements",
     "governance",
     "held_queue",
+    "invariant_runs",
+    "invariant_scope",
     "journal_digests",
     "legal_holds",
     "loan_balances",
