@@ -39,12 +39,12 @@ def simulate(  # noqa: PLR0917  # each is an option
     ] = None,
 ) -> None:
     """Try tiering in a simulated world: what became of average, good and bad channels."""
-    _require_extras()
+    require_extras()
     from app.simulation.acceptance import COLUMNS, criteria, row
     from app.simulation.trial import Trial, histories, ordinary_groups
 
     chosen = replace(_world(world), months=months)
-    terms = _policy(policy)
+    terms = tiering_policy(policy)
     gate = compile_policy(default_policy(), version=1)
     traces: list[Trace] = []
     for life in histories(chosen, gate, terms, repetitions=repetitions, seed=seed):
@@ -54,7 +54,7 @@ def simulate(  # noqa: PLR0917  # each is an option
     trial = Trial(world=chosen, policy=terms, traces=tuple(traces))
     table = Table(*COLUMNS, title=f"{repetitions} histories of {months} months, by {terms.statistic.value}")
     for group in ordinary_groups():
-        if any(group.who(plan) for plan in chosen.channels) and group.from_month < months:
+        if any(group.who(plan) and (plan.changes_in or 0) < months for plan in chosen.channels):
             table.add_row(*row(trial.finding(group)))
     console = Console()
     console.print(table)
@@ -63,7 +63,8 @@ def simulate(  # noqa: PLR0917  # each is an option
             console.print(f"{'kept' if criterion.kept else 'NOT KEPT'}: {criterion.promise}: {criterion.measured}")
 
 
-def _require_extras() -> None:
+def require_extras() -> None:
+    """Say what to install where the statistics or the columns are not there."""
     for extra, module in (("tiering", "scipy"), ("whatif", "pyarrow")):
         if importlib.util.find_spec(module) is None:
             raise CommandError(f"this needs the extra {extra}: {how_to_install(extra)}")  # type: ignore[arg-type]
@@ -78,7 +79,8 @@ def _world(number: int) -> World:
     return worlds[number]
 
 
-def _policy(file: Path | None) -> TieringPolicy:
+def tiering_policy(file: Path | None) -> TieringPolicy:
+    """The policy of a JSON file, the built-in one without."""
     from app.tiering.policy import DEFAULT
     from app.tiering.policy_document import TieringPolicyError, read_policy
 

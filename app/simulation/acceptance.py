@@ -24,7 +24,7 @@ def criteria(trial: Trial) -> tuple[Criterion, ...]:
         Group(
             title="",
             who=lambda plan: plan.changes_in is not None and plan.monthly_loans == 100,
-            from_month=12,
+            since_change=True,
         )
     )
     return (
@@ -51,8 +51,19 @@ def criteria(trial: Trial) -> tuple[Criterion, ...]:
     )
 
 
-COLUMNS = ("channels", "cases", "in worst", "within 12", "month", "suspended", "month", "in best", "naive: bad")
-"""The heads of `row`'s cells."""
+COLUMNS = (
+    "channels",
+    "cases",
+    "in worst",
+    "within 12",
+    "month",
+    "found",
+    "suspended",
+    "month",
+    "in best",
+    "naive: bad",
+)
+"""The heads of `row`'s cells. Months are medians; `found`: until a review found any reason to move it down."""
 
 
 def row(finding: Finding) -> tuple[str, ...]:
@@ -63,6 +74,7 @@ def row(finding: Finding) -> tuple[str, ...]:
         _percent(finding.in_worst),
         _percent(finding.within_year),
         _months(finding.months_to_worst),
+        _months(finding.months_to_found),
         _percent(finding.suspended),
         _months(finding.months_to_suspension),
         _percent(finding.in_best),

@@ -21,11 +21,14 @@ _NEVER = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Channels of a world that are told about together: `who` of their plans, and the month that counting begins in."""
+    """Channels of a world that are told about together: `who` of their plans.
+
+    since_change: count from the month in which they become others; all of them do so in the same one.
+    """
 
     title: str
     who: Callable[[ChannelPlan], bool]
-    from_month: int = 0
+    since_change: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +66,10 @@ class Trial:
         """What became of a group."""
         chosen = np.flatnonzero([group.who(plan) for plan in self.world.channels])
         worst = len(self.policy.tiers) - 1
-        start = group.from_month
+        changes = {self.world.channels[channel].changes_in for channel in chosen}
+        start = (changes.pop() or 0) if group.since_change else 0
+        if group.since_change and changes:
+            raise ValueError("the channels of such a group become others in the same month")
         stacked = np.stack([trace.tier[start:, chosen] for trace in self.traces])
         found = np.stack([trace.found[start:, chosen] for trace in self.traces])
         naive = np.stack([trace.naive[start:, chosen] for trace in self.traces])
@@ -161,7 +167,7 @@ def ordinary_groups() -> tuple[Group, ...]:
         Group(
             title=f"1 -> 2.5, n = {volume}",
             who=lambda plan, volume=volume: plan.changes_in is not None and plan.monthly_loans == volume,  # type: ignore[misc]
-            from_month=12,
+            since_change=True,
         )
         for volume in volumes
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from app.domain.channel import ChannelKind
@@ -83,7 +83,7 @@ def _fleet() -> tuple[ChannelPlan, ...]:
         ChannelPlan(role="average, drifting mix", drift_a_month=-1.0),
         ChannelPlan(role="worse", theta=((0, 1.5),)),
         ChannelPlan(role="bad", theta=((0, 2.5),)),
-        ChannelPlan(role="changes", theta=((0, 1.0), (12, 2.5))),
+        ChannelPlan(role="changes", theta=((0, 1.0), (12, 2.5))),  # the month depends on the volume
     )
     plans = [
         _of(role, kinds[(number + offset) % len(kinds)], volume)
@@ -99,12 +99,15 @@ def _of(role: ChannelPlan, kind: ChannelKind, volume: int) -> ChannelPlan:
     return ChannelPlan(
         role=role.role,
         kind=kind,
-        theta=role.theta,
+        theta=role.theta if role.changes_in is None else ((0, 1.0), (_CHANGES_IN[volume], 2.5)),
         monthly_loans=volume,
         mean_score=role.mean_score,
         drift_a_month=role.drift_a_month,
     )
 
+
+_CHANGES_IN: Final = {20: 8, 50: 10, 100: 12, 300: 6}
+"""No two channels become others in the same month: that would be a shift of the book, which is a stress of its own."""
 
 FLEET: Final = _fleet()
 ORDINARY: Final = World(channels=FLEET)
@@ -126,6 +129,10 @@ def _with_a_giant(plan: ChannelPlan) -> tuple[ChannelPlan, ...]:
     return (giant, *others)
 
 
+def _changing_together() -> tuple[ChannelPlan, ...]:
+    return tuple(replace(plan, theta=((0, 1.0), (12, 2.5))) if plan.changes_in is not None else plan for plan in FLEET)
+
+
 STRESSES: Final = (
     Stress(title="reference 25 % too low for people below 650", world=World(channels=FLEET, hidden_risk=1.25)),
     Stress(title="every feed two months behind", world=World(channels=FLEET, feed_delay_months=2)),
@@ -138,4 +145,5 @@ STRESSES: Final = (
         title="one bad channel with 60 % of the volume",
         world=World(channels=_with_a_giant(ChannelPlan(role="giant, bad", theta=((0, 2.5),)))),
     ),
+    Stress(title="four channels, 8 % of the volume, change in one month", world=World(channels=_changing_together())),
 )

@@ -364,7 +364,8 @@ def _probation(standing: Standing, evidence: Evidence, as_of: int, policy: Tieri
             life=Life.ACTIVE,
             tier=policy.admitted_tier,
         )
-    if as_of - standing.state_month >= terms.months_to_exit:
+    # While its data is late, nothing can be known of it: that is the feed's fault, and no channel's end.
+    if as_of - standing.state_month >= terms.months_to_exit and not late:
         return replace(extended, kind=Kind.EXIT, mode=Mode.AT_ONCE, cause=Cause.PROBATION_EXPIRED)
     return extended
 

@@ -106,9 +106,9 @@ class ChangePointPolicy(_Ranged):
 
     monthly_change_probability: float = _within(1 / 36, 0.0, 0.5)
     maximum_cohorts: int = _within(36, 2, 120)
-    demotion_probability: float = _within(0.70, 0.5, 1.0)
+    demotion_probability: float = _within(0.75, 0.5, 1.0)
     demotion_probability_on_watch: float = _within(0.70, 0.5, 1.0)
-    recent_probability: float = _within(0.95, 0.5, 1.0)
+    recent_probability: float = _within(0.88, 0.5, 1.0)
     recent_probability_on_watch: float = _within(0.80, 0.5, 1.0)
 
 

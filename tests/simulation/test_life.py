@@ -115,6 +115,8 @@ def test_the_fleet_has_each_role_at_each_volume() -> None:
     share = giant[0].monthly_loans / sum(plan.monthly_loans for plan in giant if not plan.newcomer)
     assert share == pytest.approx(0.6, abs=0.001)
     assert ORDINARY.months == 24
+    months = [plan.changes_in for plan in FLEET if plan.changes_in is not None]
+    assert len(set(months)) == len(months) == 4
 
 
 def test_the_naive_rule_blames_young_books_and_poor_mixes() -> None:

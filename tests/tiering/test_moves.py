@@ -191,6 +191,7 @@ def test_probation_ends_where_enough_is_known_and_nothing_is_wrong() -> None:
     assert probation(3, 3, alarm=True).kind is Kind.EXTEND
     assert probation(3, 3, feed_late_days=11).kind is Kind.EXTEND
     assert probation(2, 2.9, state_month=NOW - 9).kind is Kind.EXIT
+    assert probation(2, 2.9, state_month=NOW - 9, feed_late_days=11).kind is Kind.EXTEND
     assert probation(40, 8).tier == "risk"
 
 
