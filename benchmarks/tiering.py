@@ -20,7 +20,7 @@ from rich.table import Table
 
 from app.domain.compiler import compile_policy
 from app.policies.defaults import default_policy
-from app.simulation.acceptance import COLUMNS, criteria, row
+from app.simulation.acceptance import HEADS, criteria, row
 from app.simulation.life import Trace
 from app.simulation.trial import Trial, ordinary_groups, try_world
 from app.simulation.world import ORDINARY, STRESSES, World
@@ -54,7 +54,7 @@ def _trials(jobs: list[_Job], traces: Iterable[Trace]) -> dict[tuple[str, Statis
 
 
 def _show(console: Console, title: str, trial: Trial) -> None:
-    table = Table(*COLUMNS, title=title, title_justify="left")
+    table = Table(*HEADS, title=title, title_justify="left")
     for group in ordinary_groups():
         if any(group.who(plan) for plan in trial.world.channels):
             table.add_row(*row(trial.finding(group)))

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.errors import CommandError
+from app.cli.loan_files import COLUMNS
 from app.domain.compiler import compile_policy
 from app.extras import how_to_install
 from app.policies.defaults import default_policy
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from app.tiering.policy import TieringPolicy
 
 app = typer.Typer()
+
+_FIRST_MONTH = 12 * 2025
+"""What the first month of a history is called in files: 2025-01."""
 
 
 @app.command("simulate")
@@ -40,7 +44,7 @@ def simulate(  # noqa: PLR0917  # each is an option
 ) -> None:
     """Try tiering in a simulated world: what became of average, good and bad channels."""
     require_extras()
-    from app.simulation.acceptance import COLUMNS, criteria, row
+    from app.simulation.acceptance import HEADS, criteria, row
     from app.simulation.trial import Trial, histories, ordinary_groups
 
     chosen = replace(_world(world), months=months)
@@ -52,7 +56,7 @@ def simulate(  # noqa: PLR0917  # each is an option
             _write(life, loans, outcomes)
         traces.append(life.trace)
     trial = Trial(world=chosen, policy=terms, traces=tuple(traces))
-    table = Table(*COLUMNS, title=f"{repetitions} histories of {months} months, by {terms.statistic.value}")
+    table = Table(*HEADS, title=f"{repetitions} histories of {months} months, by {terms.statistic.value}")
     for group in ordinary_groups():
         if any(group.who(plan) and (plan.changes_in or 0) < months for plan in chosen.channels):
             table.add_row(*row(trial.finding(group)))
@@ -96,19 +100,21 @@ def _write(life: Life, loans: Path | None, outcomes: Path | None) -> None:
     """What the first history came to, for whoever wants to load it elsewhere."""
     from app.simulation.life import BEFORE
     from app.simulation.world import SEGMENTS
+    from app.tiering.review_document import month_text
 
     codes = [f"{plan.kind.value}-{number:02d}" for number, plan in enumerate(life.world.channels)]
     if loans is not None:
         with loans.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["channel", "segment", "funded_month", "event_month", "exit_month", "amount_minor"])
+            writer.writerow(COLUMNS)
             columns = life.loans
             for unit, segment, funded, event, left, amount in zip(
                 *(columns[name].tolist() for name in ("unit", "segment", "funded_month", "event_month", "exit_month")),
                 columns["amount"].tolist(),
                 strict=True,
             ):
-                writer.writerow([codes[unit], SEGMENTS[segment], funded - BEFORE, event or "", left or "", amount])
+                funded_in = month_text(_FIRST_MONTH + funded - BEFORE)
+                writer.writerow([codes[unit], SEGMENTS[segment], funded_in, event or "", left or "", amount])
     if outcomes is not None:
         tiers = ("probation", *life.policy.tiers, "out of business")
         with outcomes.open("w", newline="", encoding="utf-8") as file:
@@ -118,7 +124,7 @@ def _write(life: Life, loans: Path | None, outcomes: Path | None) -> None:
                 for channel, plan in enumerate(life.world.channels):
                     writer.writerow(
                         [
-                            month,
+                            month_text(_FIRST_MONTH + month),
                             codes[channel],
                             plan.role,
                             plan.theta_at(month),

@@ -51,7 +51,7 @@ def criteria(trial: Trial) -> tuple[Criterion, ...]:
     )
 
 
-COLUMNS = (
+HEADS = (
     "channels",
     "cases",
     "in worst",
