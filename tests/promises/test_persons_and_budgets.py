@@ -27,9 +27,13 @@ from tests.support.server import Server, seeded_server
 
 
 @pytest.fixture
-async def server(cluster: Cluster, tmp_path: Any) -> AsyncIterator[Server]:
-    async with seeded_server(cluster, tmp_path, workers=4) as server:
+async def server(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Server]:
+    async with seeded_server(cluster, tmp_path, workers=getattr(request, "param", 4)) as server:
         yield server
+
+
+one_worker = pytest.mark.parametrize("server", [1], indirect=True, ids=["one worker"])
+"""For what needs no others: four take three times as long to start."""
 
 
 @pytest.fixture
@@ -250,6 +254,7 @@ async def test_a_database_that_is_killed_in_the_middle_neither_loses_nor_doubles
             await assert_replays_exactly(server.database)
 
 
+@one_worker
 async def test_an_amendment_takes_the_place_of_the_revision_before_and_gives_its_units_back(
     server: Server, owner: asyncpg.Connection
 ) -> None:
@@ -276,6 +281,7 @@ async def test_an_amendment_takes_the_place_of_the_revision_before_and_gives_its
     await assert_replays_exactly(server.database)
 
 
+@one_worker
 async def test_a_reservation_that_is_not_funded_in_time_expires_once_and_frees_its_unit(
     server: Server, owner: asyncpg.Connection
 ) -> None:
@@ -298,6 +304,7 @@ async def test_a_reservation_that_is_not_funded_in_time_expires_once_and_frees_i
     assert Counter(a["outcome"] for a in again) == {"accept": 20, "escalate": 1}
 
 
+@one_worker
 async def test_funding_posts_once_and_what_is_above_the_reservation_is_told(
     server: Server, owner: asyncpg.Connection
 ) -> None:
