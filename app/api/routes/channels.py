@@ -62,7 +62,10 @@ async def list_channels(request: Request, query: Annotated[ChannelQuery, Query()
     gate: Runtime = request.app.state.gate
     now = gate.now()
     where = registry.ChannelFilter(
-        kind=query.kind, states=query.state, owner=query.owner, expiring_within_days=query.expiring_within_days
+        kind=query.kind,
+        states=frozenset(query.state),
+        owner=query.owner,
+        expiring_within_days=query.expiring_within_days,
     )
     async with gate.read_engine.connect() as connection:
         found = await registry.list_channels(

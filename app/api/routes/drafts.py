@@ -74,7 +74,7 @@ async def get_drafts(request: Request, query: Annotated[DraftListQuery, Query()]
     async with gate.read_engine.connect() as connection:
         found = await drafts.list_drafts(
             connection,
-            states=query.state,
+            states=frozenset(query.state),
             before_id=number_of(query.cursor, MAX_NUMBER),
             limit=query.limit + 1,
         )

@@ -35,7 +35,7 @@ class ChannelQuery(RequestModel):
     """Filters of the list; all that are given must hold."""
 
     kind: ChannelKind | None = None
-    state: Annotated[frozenset[ChannelState], Field(description="Give it again for more.")] = frozenset()
+    state: Annotated[tuple[ChannelState, ...], Field(description="Give it again for more.")] = ()
     owner: Line | None = None
     expiring_within_days: Annotated[
         int | None, Field(ge=1, le=3650, description="Served channels whose validity ends within so many days.")

@@ -58,7 +58,7 @@ class DraftQuery(RequestModel):
 class DraftListQuery(RequestModel):
     """A page of drafts, newest first."""
 
-    state: Annotated[frozenset[DraftState], Field(description="Any of these; again for more.")] = frozenset()
+    state: Annotated[tuple[DraftState, ...], Field(description="Any of these; again for more.")] = ()
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: Annotated[str | None, Field(max_length=200, description="`next_cursor` of the page before.")] = None
 
