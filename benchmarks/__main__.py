@@ -34,6 +34,8 @@ def main() -> None:
     budgets.add_argument("--budgets", type=int, choices=(1, 2, 3), default=1, help="of the one channel, at once")
     rollout.add_argument("--publishes", type=int, default=40)
     rollout.add_argument("--lost", type=int, default=8, help="notifications to lose")
+    outcomes = kinds.add_parser("outcomes", help="how long a file of outcome events takes to load")
+    outcomes.add_argument("--events", type=int, default=1_000_000)
     arguments = parser.parse_args()
     console = Console(width=110, highlight=False)
     console.print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
@@ -56,6 +58,10 @@ def main() -> None:
         from benchmarks.keys import measure_keys
 
         measure_keys(console)
+    elif arguments.kind == "outcomes":
+        from benchmarks.outcomes import measure_outcomes
+
+        measure_outcomes(events=arguments.events, console=console)
     elif arguments.kind == "shadow":
         from benchmarks.shadow import measure_shadow
 

@@ -1,4 +1,4 @@
-"""`channel-gate import`: send a file of applications to the service, row by row, and account for every row."""
+"""`channel-gate import applications`: send a file of applications to the service and account for each row."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import httpx
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from typer.core import TyperGroup
 
 from app.cli.errors import CommandError
 from app.cli.importing.files import FileFormat, Rows, format_of, open_rows
@@ -27,7 +28,23 @@ from app.cli.importing.run import Pace, check, run
 from app.cli.importing.sender import Sender
 from app.cli.importing.summary import summary
 
-app = typer.Typer()
+
+class _ApplicationsByDefault(TyperGroup):
+    """`import FILE` means `import applications FILE`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Name the command where the first argument is none."""
+        if args and args[0] not in {*self.commands, *ctx.help_option_names}:
+            args = ["applications", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    name="import",
+    cls=_ApplicationsByDefault,
+    help="Bring files in: applications (also as `import FILE`), their outcomes, the book from before the gate.",
+    no_args_is_help=True,
+)
 
 ROWS_FAILED = 3
 """The exit code where the service failed on rows although they were sent again, or where rejects were not wanted."""
@@ -36,7 +53,7 @@ _REQUEST_TIMEOUT_SECONDS = 30.0
 _PIPE_WIDTH = 120
 
 
-@app.command("import")
+@app.command("applications")
 def import_applications(  # noqa: PLR0917 (each parameter is an option of the command line)
     file: Annotated[
         Path, typer.Argument(help="CSV, NDJSON or Parquet; text may be gzipped (.gz).", exists=True, dir_okay=False)
@@ -75,7 +92,7 @@ def import_applications(  # noqa: PLR0917 (each parameter is an option of the co
     parsed, mapper = _read_mapping(mapping)
     chosen = file_format or format_of(file)
     if dry_run:
-        with open_rows(file, chosen, parsed.file, parsed.columns) as rows, _progress(file.name) as on_progress:
+        with open_rows(file, chosen, parsed.file, parsed.columns) as rows, progress_bar(file.name) as on_progress:
             count, faults = check(rows, mapper, on_progress)
         _print_check(count, faults, as_json=as_json)
         return
@@ -91,7 +108,7 @@ def import_applications(  # noqa: PLR0917 (each parameter is an option of the co
     with (
         ledger,
         open_rows(file, chosen, parsed.file, parsed.columns) as rows,
-        _progress(file.name) as on_progress,
+        progress_bar(file.name) as on_progress,
     ):
         sending = _send_all(
             rows, mapper, ledger, pace, on_progress, url=url, key=key, patience_seconds=patience_seconds
@@ -147,7 +164,7 @@ def _read_mapping(path: Path) -> tuple[ImportMapping, Mapper]:
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[Callable[[float], None]]:
+def progress_bar(name: str) -> Iterator[Callable[[float], None]]:
     """A bar on standard error, where that is a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())

@@ -17,6 +17,7 @@ from app.retention.holds import HoldSubject, LegalHold, list_holds, place_hold, 
 from app.retention.retain import (
     MonthResult,
     Periods,
+    deidentify_outcomes,
     drop_months,
     due_months,
     ensure_partitions,
@@ -72,6 +73,9 @@ def drop(
         quarantined = await sweep_quarantine(connection, change=change)
         if quarantined:
             typer.echo(f"quarantine: removed {quarantined}")
+        applications, loans = await deidentify_outcomes(connection, periods, change=change)
+        if applications or loans:
+            typer.echo(f"outcomes: took the names from {applications} applications and {loans} loans of the book")
         return months, refused
 
     months, refused = governed(work)
@@ -104,7 +108,8 @@ def erase(
         )
 
     done = governed(work)
-    typer.echo(f"blanked {done.erased} decisions and {done.quarantined} quarantined inputs")
+    loans = f"; {done.loans} loans of the book have forgotten whose they were" if done.loans else ""
+    typer.echo(f"blanked {done.erased} decisions and {done.quarantined} quarantined inputs{loans}")
     if not done.complete:
         raise CommandError(
             f"{done.on_hold} decisions are under legal hold and {done.within_period} within their retention period"

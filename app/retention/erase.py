@@ -25,12 +25,16 @@ class LawBasis(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """What became of one person's rows: blanked in the log and in quarantine, or refused and why."""
+    """What became of one person's rows: blanked in the log and in quarantine, or refused and why.
+
+    `loans` of the book from before the gate have forgotten whose they were.
+    """
 
     erased: int
     quarantined: int
     on_hold: int
     within_period: int
+    loans: int = 0
 
     @property
     def complete(self) -> bool:
@@ -47,7 +51,7 @@ async def erase_person(
     reason: str,
     change: Change,
 ) -> Erasure:
-    """Blank what the log holds about a person, but for what a hold keeps and, without a basis, what the law keeps.
+    """Blank what the log and the book hold about a person, but for what a hold keeps and, without a basis, the law.
 
     Raises:
         UnknownSubjectError: where the log holds nothing about the person.
@@ -56,7 +60,7 @@ async def erase_person(
     with refusals():
         answer = await connection.execute(
             text(
-                "SELECT erased, quarantined, on_hold, within_period FROM gate.person_erase("
+                "SELECT erased, quarantined, on_hold, within_period, loans FROM gate.person_forget("
                 ":applicant_ref, :basis, :months_consumer, :months_business, :reason, :actor, :request_id)"
             ),
             {
@@ -70,4 +74,10 @@ async def erase_person(
             },
         )
         row = answer.one()
-    return Erasure(erased=row.erased, quarantined=row.quarantined, on_hold=row.on_hold, within_period=row.within_period)
+    return Erasure(
+        erased=row.erased,
+        quarantined=row.quarantined,
+        on_hold=row.on_hold,
+        within_period=row.within_period,
+        loans=row.loans,
+    )

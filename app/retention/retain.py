@@ -132,6 +132,21 @@ async def sweep_quarantine(connection: AsyncConnection, *, change: Change, days:
     return gone
 
 
+async def deidentify_outcomes(connection: AsyncConnection, periods: Periods, *, change: Change) -> tuple[int, int]:
+    """Take the names from outcomes whose decisions have left the log, and from loans of the book that are long closed.
+
+    The loans themselves live on for re-tiering. Returns how many applications and loans of the book.
+    """
+    with refusals():
+        row = (
+            await connection.execute(
+                text("SELECT applications, loans FROM gate.outcomes_deidentify(:months, :actor, :request_id)"),
+                {"months": periods.consumer_months, "actor": change.actor, "request_id": change.request_id},
+            )
+        ).one()
+    return row.applications, row.loans
+
+
 async def _drop(connection: AsyncConnection, due: DueMonth, change: Change) -> MonthResult:
     """Drop a month that still is what its digests say: a log that was tampered with is evidence, and stays."""
     after = (due.month + timedelta(days=31)).replace(day=1)

@@ -21,6 +21,7 @@ _PASSING = {
     "whatif_runs",
     "reservation_terms",
     "outcome_staging",
+    "book_staging",
 }
 """What holds no record of its own: it is counted, made or read again."""
 

@@ -28,6 +28,7 @@ from app.extras import how_to_install
 MAX_CELL_CHARACTERS = 131_072
 _MAX_LINE_BYTES = 1_048_576
 _PARQUET_BATCH_ROWS = 1_024
+_PROGRESS_LINES = 1_000
 _BROKEN = (OSError, EOFError, zlib.error)
 
 
@@ -152,6 +153,23 @@ def _ndjson(path: Path, opened: ExitStack, options: FileOptions, required: tuple
             cells = _object(line)
         number += 1
         yield NumberedRow(number=number, cells=cells, done=progress())
+
+
+def open_lines(path: Path, opened: ExitStack) -> Iterator[tuple[int, bytes, float]]:
+    """The lines of a text that are not blank, numbered from 1, with how much of the file lies behind each.
+
+    Raises:
+        CommandError: where the file breaks.
+    """
+    stream, progress = _decompressed(path, opened)
+    number = 0
+    try:
+        for line in stream:
+            if not line.isspace():
+                number += 1
+                yield number, line, progress() if number % _PROGRESS_LINES == 0 else 0.0
+    except _BROKEN as error:
+        raise CommandError(f"{path.name} is broken after row {number}: {error}") from None
 
 
 def _object(line: bytes) -> Row | Unreadable:

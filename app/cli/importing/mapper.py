@@ -35,6 +35,7 @@ from app.cli.importing.mapping import (
     Refusal,
     Scalar,
     Source,
+    TableMapping,
     Template,
     TextColumn,
 )
@@ -45,6 +46,10 @@ Row: TypeAlias = Mapping[str, str | None]
 """The cells of one row by column, as text. None: blank. A column that is not there was not requested."""
 
 MIN_HASH_KEY_BYTES = 16
+
+
+_NO_CURRENCY = Constant(constant=0)
+"""Nothing that an amount in major units could be read by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +95,7 @@ _Read: TypeAlias = Callable[[Row], "Scalar | _Unknown"]
 class Mapper:
     """A mapping made ready to be applied."""
 
-    def __init__(self, mapping: ImportMapping, hash_keys: Mapping[str, bytes] | None = None) -> None:
+    def __init__(self, mapping: ImportMapping | TableMapping, hash_keys: Mapping[str, bytes] | None = None) -> None:
         """`hash_keys` are the secrets of the mapping's keyed hashes, by the variable that they come from.
 
         Raises:
@@ -100,7 +105,7 @@ class Mapper:
         self._hash_keys = hash_keys or {}
         self._require_secrets()
         self._nulls = frozenset(mapping.file.null_values)
-        self._currency = self._reader(mapping.fields["currency"])
+        self._currency = self._reader(mapping.fields.get("currency", _NO_CURRENCY))
         attributes = {f"attributes.{name}": source for name, source in mapping.attributes.items()}
         self._readers = tuple(
             (path, _pointer(path), _shown(source), self._reader(source))
@@ -119,8 +124,8 @@ class Mapper:
         if faults:
             raise MappingError(faults)
 
-    def application(self, row: Row) -> Application:
-        """The request of a row.
+    def fields(self, row: Row) -> dict[str, object]:
+        """What the mapping makes of a row, by path, before anything looks at what it means.
 
         Raises:
             RowRefusedError: with every fault.
@@ -133,8 +138,16 @@ class Mapper:
         )
         if refused:
             raise RowRefusedError(refused)
+        return self._payload(cells)
+
+    def application(self, row: Row) -> Application:
+        """The request of a row.
+
+        Raises:
+            RowRefusedError: with every fault.
+        """
+        payload = self.fields(row)
         try:
-            payload = self._payload(cells)
             body = orjson.dumps(payload)
         except orjson.JSONEncodeError:
             raise RowRefusedError((RowProblem(detail="holds text that is not valid Unicode"),)) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping as Map
+from collections.abc import Set
 from typing import Annotated, Any, Literal, Self, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -360,6 +361,54 @@ class ImportMapping(_Strict):
         sources = (*self.fields.values(), *self.attributes.values())
         named = [name for source in sources if not isinstance(source, Constant) for name in source.columns]
         return tuple(dict.fromkeys([*named, *(refusal.column for refusal in self.refuse)]))
+
+
+class TableMapping(_Strict):
+    """Columns to the fields of a table that is no application: outcome events, loans of the book."""
+
+    name: Name = "by name"
+    file: FileOptions = FileOptions()
+    fields: dict[str, Source]
+    refuse: tuple[Refusal, ...] = ()
+
+    @property
+    def attributes(self) -> dict[str, Source]:
+        """There are none: only an application has attributes."""
+        return {}
+
+    @property
+    def unknown(self) -> dict[str, Cause]:
+        """There is none: a field that is not there is not known."""
+        return {}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the file must have, each once."""
+        named = [name for source in self.fields.values() if not isinstance(source, Constant) for name in source.columns]
+        return tuple(dict.fromkeys([*named, *(refusal.column for refusal in self.refuse)]))
+
+
+def parse_table_mapping(text: str, known: Set[str]) -> TableMapping:
+    """The mapping of a YAML or JSON text to some of the `known` fields.
+
+    Raises:
+        MappingError: with every fault and its line.
+    """
+    try:
+        document = read_document(text)
+    except DocumentError as error:
+        raise MappingError((str(error),)) from None
+    try:
+        mapping = TableMapping.model_validate(document.value)
+    except ValidationError as error:
+        faults = (_fault(document, each["loc"], each["msg"]) for each in error.errors(include_url=False))
+        raise MappingError(tuple(dict.fromkeys(faults))) from None
+    strange = tuple(
+        f"line {document.line(('fields', name))}: {name}: is no field" for name in mapping.fields if name not in known
+    )
+    if strange:
+        raise MappingError(strange)
+    return mapping
 
 
 def _refuse(faults: Map[str, list[str]]) -> None:

@@ -42,6 +42,9 @@ from app.db.tables.invariants import invariant_runs, invariant_scope
 from app.db.tables.journal import decision_keys, decisions, quarantine
 from app.db.tables.outcomes import (
     application_outcomes,
+    book_loans,
+    book_months,
+    book_staging,
     channel_costs,
     feed_statements,
     outcome_events,
@@ -60,6 +63,9 @@ __all__ = [
     "application_outcomes",
     "audit_head",
     "audit_log",
+    "book_loans",
+    "book_months",
+    "book_staging",
     "break_glass",
     "budget_periods",
     "budgets",

@@ -1,4 +1,5 @@
--- What became of applications: facts that only grow, and for each application what they add up to.
+-- What became of applications: facts that only grow, and for each application what they add up to. Rows are written by
+-- gate.outcomes_book alone, which has their subjects at hand: no foreign key is checked a million times for that.
 
 -- An application that facts were reported of. It binds to the decision on its latest revision; while there is none the
 -- facts wait. What re-tiering needs of the decision is copied, because it outlives the log; of the person, nothing is.
@@ -13,7 +14,7 @@ CREATE TABLE gate.application_outcomes (
     decided_at timestamptz,
     retention_class text,
     outcome text,
-    channel_id integer REFERENCES gate.channels,
+    channel_id integer,
     product text,
     jurisdiction text,
     tier text,
@@ -44,8 +45,8 @@ CREATE INDEX application_outcomes_decision ON gate.application_outcomes (decisio
 -- correction counts, and of two that differ under one number the greater digest, so that every order of arrival gives
 -- the same. Amounts are minor units. `occurred_on` of an instalment that is due is its due date.
 CREATE TABLE gate.outcome_events (
-    subject_id bigint NOT NULL REFERENCES gate.application_outcomes,
-    kind text NOT NULL CHECK (kind IN (
+    subject_id bigint NOT NULL,
+    kind text COLLATE "C" NOT NULL CHECK (kind IN (
         'funded', 'withdrawn', 'cancelled', 'expired', 'declined_downstream', 'instalment_due', 'instalment_paid',
         'performance', 'restructured', 'technical_arrears', 'paid_off', 'charged_off', 'fraud', 'recovered',
         'complaint', 'satisfaction')),
@@ -72,9 +73,9 @@ CREATE TRIGGER outcome_events_are_immutable BEFORE UPDATE OR DELETE ON gate.outc
 -- An event as it is handed in.
 CREATE TYPE gate.outcome_row AS (
     originator_id integer,
-    application_id text,
-    kind text,
-    discriminator text,
+    application_id text COLLATE "C",
+    kind text COLLATE "C",
+    discriminator text COLLATE "C",
     correction integer,
     retracted boolean,
     occurred_on date,
@@ -95,7 +96,7 @@ CREATE UNLOGGED TABLE gate.outcome_staging (
     slot smallint NOT NULL,
     originator_id integer NOT NULL,
     application_id text COLLATE "C" NOT NULL,
-    kind text NOT NULL,
+    kind text COLLATE "C" NOT NULL,
     discriminator text COLLATE "C" NOT NULL,
     correction integer NOT NULL,
     retracted boolean NOT NULL,

@@ -232,6 +232,26 @@ BEGIN
     PERFORM gate.budget_periods_move(v_period, v_reserved, v_posted);
 END $$;
 
+-- The decision on the latest revision of an application, as far as its outcomes need it. No row where there is none.
+CREATE FUNCTION gate.outcome_binding(p_originator_id integer, p_application_id text)
+RETURNS TABLE (
+    decision_id uuid, revision smallint, decided_at timestamptz, retention_class text, outcome text, channel_id integer,
+    product text, jurisdiction text, tier text, amount bigint, currency text, term_months smallint, score integer,
+    score_band text
+) LANGUAGE sql STABLE AS $$
+    SELECT d.decision_id, d.revision, d.decided_at, d.retention_class, d.outcome, d.channel_id, d.product,
+           d.jurisdiction, d.tier, d.amount, d.currency, d.term_months, s.score, s.score_band
+    FROM (SELECT k.* FROM gate.decision_keys k
+          WHERE k.originator_id = p_originator_id AND k.application_id = p_application_id
+          ORDER BY k.revision DESC LIMIT 1) k
+    JOIN gate.decisions d ON d.decision_id = k.decision_id AND d.decided_at = k.decided_at
+                         AND d.retention_class = k.retention_class
+    CROSS JOIN LATERAL gate.input_segment(d.input) s
+$$;
+
+-- Let planners put it in place: it names nothing that a search path could change.
+ALTER FUNCTION gate.posted_units(text, bigint, bigint, bigint) RESET ALL;
+
 -- Binds applications, which the caller has locked, to their decisions, and makes their fold anew.
 CREATE FUNCTION gate.outcomes_refold(p_subjects bigint[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = 'force_custom_plan' AS $$
@@ -245,14 +265,12 @@ BEGIN
     SET decision_id = d.decision_id, revision = d.revision, decided_at = d.decided_at,
         retention_class = d.retention_class, outcome = d.outcome, channel_id = d.channel_id, product = d.product,
         jurisdiction = d.jurisdiction, tier = d.tier, accepted_amount = d.amount, currency = d.currency,
-        term_months = d.term_months, score = s.score, score_band = s.score_band
+        term_months = d.term_months, score = d.score, score_band = d.score_band
     FROM gate.application_outcomes a
-    CROSS JOIN LATERAL (SELECT k.* FROM gate.decision_keys k
+    CROSS JOIN LATERAL (SELECT k.decision_id FROM gate.decision_keys k
                         WHERE k.originator_id = a.originator_id AND k.application_id = a.application_id
                         ORDER BY k.revision DESC LIMIT 1) k
-    JOIN gate.decisions d ON d.decision_id = k.decision_id AND d.decided_at = k.decided_at
-                         AND d.retention_class = k.retention_class
-    CROSS JOIN LATERAL gate.input_segment(d.input) s
+    CROSS JOIN LATERAL gate.outcome_binding(a.originator_id, a.application_id) d
     WHERE a.subject_id = ANY (p_subjects) AND a.decision_id IS DISTINCT FROM k.decision_id
       AND o.subject_id = a.subject_id;
     UPDATE gate.application_outcomes o

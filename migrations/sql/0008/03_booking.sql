@@ -1,16 +1,23 @@
 -- Facts come in: from callers a few at a time, from files many. Both end in the same booking.
 
--- Books events and folds their applications anew; returns which of the rows (from 1) were not known before. An
--- application's row is its lock: rows are made in the order of their keys, then locked in the order of their numbers.
-CREATE FUNCTION gate.outcomes_book(p_rows gate.outcome_row[], p_by text) RETURNS bigint[]
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = 'force_custom_plan' AS $$
+-- Books events and folds their applications anew; says how many were not known before and, where p_which, which of the
+-- rows (from 1). An application's row is its lock: rows are made in the order of their keys, with the decision that is
+-- known, then locked in the order of their numbers.
+CREATE FUNCTION gate.outcomes_book(p_rows gate.outcome_row[], p_by text, p_which boolean, OUT new bigint, OUT which bigint[])
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = 'force_custom_plan' SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     v_subjects bigint[];
-    v_new bigint[];
 BEGIN
-    INSERT INTO gate.application_outcomes (originator_id, application_id)
-    SELECT DISTINCT r.originator_id, r.application_id COLLATE "C" FROM unnest(p_rows) r ORDER BY 1, 2
+    INSERT INTO gate.application_outcomes (
+        originator_id, application_id, decision_id, revision, decided_at, retention_class, outcome, channel_id, product,
+        jurisdiction, tier, accepted_amount, currency, term_months, score, score_band)
+    SELECT a.originator_id, a.application_id, b.*
+    FROM (SELECT DISTINCT r.originator_id, r.application_id COLLATE "C" AS application_id FROM unnest(p_rows) r) a
+    LEFT JOIN LATERAL gate.outcome_binding(a.originator_id, a.application_id) b ON true
+    WHERE NOT EXISTS (SELECT FROM gate.application_outcomes o
+                      WHERE o.originator_id = a.originator_id AND o.application_id = a.application_id)
+    ORDER BY 1, 2
     ON CONFLICT DO NOTHING;
     SELECT array_agg(held.subject_id) INTO v_subjects FROM (
         SELECT o.subject_id FROM gate.application_outcomes o
@@ -37,10 +44,10 @@ BEGIN
         ON CONFLICT DO NOTHING
         RETURNING subject_id, kind, discriminator, correction, digest
     )
-    SELECT coalesce(array_agg(g.n), '{}') INTO v_new
-    FROM given g JOIN put USING (subject_id, kind, discriminator, correction, digest);
+    SELECT count(*), CASE WHEN p_which THEN (
+        SELECT coalesce(array_agg(g.n), '{}') FROM given g JOIN put USING (subject_id, kind, discriminator, correction, digest)
+    ) END INTO new, which FROM put;
     PERFORM gate.outcomes_refold(v_subjects);
-    RETURN v_new;
 END $$;
 
 -- Books what a caller reports for its originator, and says of each row what became of it and which contradictions its
@@ -60,7 +67,7 @@ BEGIN
     SELECT array_agg(jsonb_populate_record(NULL::gate.outcome_row,
                                            e.event || jsonb_build_object('originator_id', p_originator_id)) ORDER BY e.n)
     INTO v_rows FROM jsonb_array_elements(p_events) WITH ORDINALITY AS e (event, n);
-    v_new := gate.outcomes_book(v_rows, p_by);
+    SELECT b.which INTO v_new FROM gate.outcomes_book(v_rows, p_by, true) b;
     RETURN QUERY
     SELECT r.n::integer,
            CASE WHEN r.n <> ALL (v_new) THEN 'repeated'
@@ -81,26 +88,22 @@ BEGIN
     ORDER BY r.n;
 END $$;
 
--- Merges one slot of a load, and takes it from the staging table. Owner's work: a file is loaded by an operator.
+-- Merges one slot of a load; merging it again changes nothing. Owner's work: a file is loaded by an operator.
 CREATE FUNCTION gate.outcomes_merge(p_load_id uuid, p_slot smallint, p_by text)
 RETURNS TABLE (events bigint, new bigint) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     v_rows gate.outcome_row[];
-    v_new bigint[];
 BEGIN
-    WITH taken AS (
-        DELETE FROM gate.outcome_staging s WHERE s.load_id = p_load_id AND s.slot = p_slot RETURNING s.*
-    )
     SELECT array_agg((t.originator_id, t.application_id, t.kind, t.discriminator, t.correction, t.retracted,
                       t.occurred_on, t.month_on_book, t.instalment, t.amount, t.currency, t.balance, t.days_past_due,
-                      t.rating, t.feed)::gate.outcome_row) INTO v_rows FROM taken t;
+                      t.rating, t.feed)::gate.outcome_row) INTO v_rows
+    FROM gate.outcome_staging t WHERE t.load_id = p_load_id AND t.slot = p_slot;
     IF v_rows IS NULL THEN
         RETURN QUERY SELECT 0::bigint, 0::bigint;
         RETURN;
     END IF;
-    v_new := gate.outcomes_book(v_rows, p_by);
-    RETURN QUERY SELECT cardinality(v_rows)::bigint, cardinality(v_new)::bigint;
+    RETURN QUERY SELECT cardinality(v_rows)::bigint, b.new FROM gate.outcomes_book(v_rows, p_by, false) b;
 END $$;
 
 -- Gives facts that wait their application, where it has come since. Looks at p_limit of them after p_after; returns
