@@ -56,7 +56,7 @@ INVARIANTS: Final = (
     ),
     Invariant(
         name="budget_posted",
-        says="a period's posted units are the sum of what was funded, less what was repaid of an outstanding budget",
+        says="a period's posted units are the sum of what was funded, less what was repaid or taken back",
         query="""
             WITH booked AS (
                 SELECT u.period_id, gate.posted_units(b.measure, u.units, r.amount, CASE b.period
@@ -71,6 +71,8 @@ INVARIANTS: Final = (
                 FROM gate.overrun_units u JOIN gate.overruns o USING (decision_id)
                 JOIN gate.budget_periods p USING (period_id) JOIN gate.budgets b USING (budget_id)
                 LEFT JOIN gate.loan_balances l ON l.decision_id = u.decision_id
+                UNION ALL
+                SELECT period_id, units FROM gate.reservation_adjustments
             ), sums AS (SELECT period_id, sum(units) AS units FROM booked GROUP BY period_id)
             SELECT p.period_id::text,
                    format('budget %s from %s: %s are written, %s are posted', p.budget_id, p.starts_at, p.posted,
