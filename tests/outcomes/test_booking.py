@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -12,10 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.db.engine import make_engine
+from app.invariants.verify import verify
 from app.outcomes.payload import EVENT, EventError, row_of
 from app.outcomes.state import Decided, Kind
 from app.outcomes.store import Result, contradictions, waiting, wake
 from tests.outcomes.conftest import Desk
+from tests.support.cluster import Database
 
 DAY = date(2026, 1, 10)
 AMOUNT = 5_000_000
@@ -268,7 +271,9 @@ async def test_a_funding_of_what_was_never_accepted_takes_the_budgets_of_today(d
     assert tuple(overrun) == ("unreserved", AMOUNT)
 
 
-async def test_a_corrected_and_a_retracted_funding_take_their_units_along(desk: Desk) -> None:
+async def test_a_corrected_and_a_retracted_funding_take_their_units_along(
+    desk: Desk, seeded_database: Database
+) -> None:
     flow, stock = await desk.budget("monthly", "amount"), await desk.budget("outstanding", "amount")
     await desk.decide("A-1", budget_lines=((flow, AMOUNT), (stock, AMOUNT)), budget_available=True)
     for correction, amount in enumerate([5_000_000, 4_000_000, 4_500_000]):
@@ -276,7 +281,19 @@ async def test_a_corrected_and_a_retracted_funding_take_their_units_along(desk: 
         assert await desk.taken(flow, stock) == [(0, amount)] * 2
     await desk.report(event("performance", day=40, days_past_due=0, balance=1_000_000))
     assert await desk.taken(flow, stock) == [(0, 4_500_000), (0, 1_000_000)]
+    await assert_budgets_agree(seeded_database)
     await desk.report(event("funded", correction=9, retracted=True))
+    await assert_budgets_agree(seeded_database)
     assert await desk.taken(flow, stock) == [(0, 0)] * 2
     await desk.report(event("funded", amount=AMOUNT, correction=10))
     assert await desk.taken(flow, stock) == [(0, AMOUNT), (0, 1_000_000)]
+    await assert_budgets_agree(seeded_database)
+
+
+async def assert_budgets_agree(database: Database) -> None:
+    """What the nightly invariants say of budgets."""
+    engine = make_engine(database.governance, pool_size=1)
+    async with engine.connect() as connection:
+        found = [each async for each in verify(connection, since=datetime(2000, 1, 1, tzinfo=UTC))]
+    await engine.dispose()
+    assert {each.invariant.name: each.shown for each in found if "budget" in each.invariant.name and each.count} == {}
