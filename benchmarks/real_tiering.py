@@ -23,10 +23,11 @@ from rich.table import Table
 
 from app.tiering.counts import count
 from app.tiering.loans import LoanBook, loan_book
-from app.tiering.moves import Life, Standing, next_standing
+from app.tiering.moves import next_standing
 from app.tiering.policy import DEFAULT
 from app.tiering.reference import ReferenceModel, fit_reference
 from app.tiering.review import Circumstances, Review, review
+from app.tiering.terms import Life, Standing
 
 DEFAULT_DATA_DIR = "../shared/data"
 _FILE = "moneylion_funded.csv.gz"

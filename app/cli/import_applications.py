@@ -23,9 +23,10 @@ from app.cli.errors import CommandError
 from app.cli.importing.files import FileFormat, Rows, format_of, open_rows
 from app.cli.importing.ledger import Ledger, Tally, fingerprint
 from app.cli.importing.mapper import Mapper
-from app.cli.importing.mapping import ImportMapping, KeyedHash, MappingError, parse_mapping
+from app.cli.importing.mapping import ImportMapping, MappingError, parse_mapping
 from app.cli.importing.run import Pace, check, run
 from app.cli.importing.sender import Sender
+from app.cli.importing.sources import KeyedHash
 from app.cli.importing.summary import summary
 
 

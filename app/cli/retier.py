@@ -16,9 +16,9 @@ from app.cli.loan_files import month_of, read_loans
 from app.cli.simulate import require_extras, tiering_policy
 
 if TYPE_CHECKING:
-    from app.tiering.moves import Standing
     from app.tiering.policy import TieringPolicy
     from app.tiering.review import Review
+    from app.tiering.terms import Standing
 
 app = typer.Typer(name="retier", help="Tier channels on evidence.", no_args_is_help=True)
 
@@ -82,9 +82,9 @@ def _reviewed(
     import numpy as np
 
     from app.tiering.counts import count
-    from app.tiering.moves import Life, Standing
     from app.tiering.reference import expected_rates, fit_reference
     from app.tiering.review import Circumstances, review
+    from app.tiering.terms import Life, Standing
 
     given, terms = read_loans(loans), tiering_policy(policy)
     now = int(given.book.funded_month.max()) if as_of is None else month_of(as_of)

@@ -16,8 +16,9 @@ import typer
 from app.cli.errors import CommandError
 from app.cli.importing.files import Rows, Unreadable, format_of, open_rows
 from app.cli.importing.mapper import Mapper, Row, RowRefusedError
-from app.cli.importing.mapping import ImportMapping, KeyedHash, MappingError, parse_mapping
+from app.cli.importing.mapping import ImportMapping, MappingError, parse_mapping
 from app.cli.importing.run import NOT_MAPPED, UNREADABLE
+from app.cli.importing.sources import KeyedHash
 from app.screening.payload import PAYLOAD
 
 if TYPE_CHECKING:

@@ -19,11 +19,12 @@ from app.tiering.commission import CommissionTerms
 from app.tiering.counts import Counts, count
 from app.tiering.economics import Economics
 from app.tiering.loans import LoanBook, loan_book
-from app.tiering.moves import Kind, Mode, Standing, Verdict, next_standing
-from app.tiering.moves import Life as State
+from app.tiering.moves import next_standing
 from app.tiering.policy import TieringPolicy
 from app.tiering.reference import ReferenceModel, expected_rates, fit_reference
 from app.tiering.review import Circumstances, Review, Stop, review
+from app.tiering.terms import Kind, Mode, Standing, Verdict
+from app.tiering.terms import Life as State
 
 BEFORE: Final = 24
 """Months before the first one: calendar month 0 of a world is this cohort."""

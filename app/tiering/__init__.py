@@ -13,7 +13,7 @@ What a caller brings, and in which order it goes through:
 3. `counts.count` turns a book into `Counts`, observed and expected events by unit, product, cohort and month on book;
    `performance_complete_through` (a month per unit) bounds both. Counts of disjoint loans add up, so that a day's
    rollup may be counted alone.
-4. `review.review` takes the counts with one `moves.Standing` and `review.Circumstances` per unit and returns a
+4. `review.review` takes the counts with one `terms.Standing` and `review.Circumstances` per unit and returns a
    `review.Review`: kappa, the prior, the stops, and for each unit an `Assessment` with every figure and a `Verdict`.
    Nothing is applied here: the caller writes assignments, proposals and the next standings.
 5. `alarm.scan` runs the CUSUM on first payments of one unit, day by day, from a stored state to the next.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from app.tiering.belief import Belief
-from app.tiering.moves import Blocker, Cause, Kind, Mode, Standing, Verdict
 from app.tiering.policy import Statistic, TieringPolicy
 from app.tiering.review import Assessment
+from app.tiering.terms import Blocker, Cause, Kind, Mode, Standing, Verdict
 
 _CAUSES: Final = {
     Cause.RELATIVE_RISK: "more of its loans went bad than of loans like them",

@@ -13,10 +13,11 @@ from app.tiering.belief import Belief, posterior
 from app.tiering.calibration import Calibration, calibrate
 from app.tiering.change_point import present_beliefs
 from app.tiering.counts import Counts, Window, forget, recent, since
-from app.tiering.moves import Evidence, Kind, Mode, Standing, Verdict, Witness, judge, stop
+from app.tiering.moves import judge, stop
 from app.tiering.policy import Statistic, TieringPolicy
 from app.tiering.prior import fit_prior
 from app.tiering.reference import ReferenceModel
+from app.tiering.terms import Evidence, Kind, Mode, Standing, Verdict, Witness
 
 
 class Stop(StrEnum):

@@ -10,10 +10,10 @@ from app.tiering.arrays import Floats
 from app.tiering.belief import Belief
 from app.tiering.calibration import Calibration
 from app.tiering.explanation import explain
-from app.tiering.moves import Standing
 from app.tiering.policy import TieringPolicy
 from app.tiering.policy_document import write_policy
 from app.tiering.review import Assessment, Review
+from app.tiering.terms import Standing
 
 
 def review_document(

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from app.cli.importing.mapper import Mapper
-from app.cli.importing.mapping import ImportMapping, MappedColumn, parse_mapping
+from app.cli.importing.mapping import ImportMapping, parse_mapping
+from app.cli.importing.sources import MappedColumn
 from app.domain.channel import ChannelId, ChannelKind, ChannelState, Standing
 from app.domain.compiled import CompiledPolicy
 from app.domain.compiler import compile_policy

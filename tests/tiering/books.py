@@ -8,8 +8,8 @@ import numpy as np
 
 from app.tiering.arrays import Integers
 from app.tiering.loans import LoanBook, loan_book
-from app.tiering.moves import Life, Standing
 from app.tiering.reference import ReferenceModel
+from app.tiering.terms import Life, Standing
 
 NOW = 24_000
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from app.tiering.explanation import explain
-from app.tiering.moves import Blocker, Cause, Kind, Mode
 from app.tiering.policy import DEFAULT, Statistic
 from app.tiering.review import Circumstances, review
+from app.tiering.terms import Blocker, Cause, Kind, Mode
 from tests.tiering.books import NOW, standing
 from tests.tiering.test_review import REFERENCE, THETA, chance_book, counted, run
 

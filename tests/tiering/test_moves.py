@@ -10,20 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.tiering.belief import posterior
-from app.tiering.moves import (
-    Blocker,
-    Cause,
-    Evidence,
-    Kind,
-    Life,
-    Mode,
-    Verdict,
-    Witness,
-    judge,
-    next_standing,
-    stop,
-)
+from app.tiering.moves import judge, next_standing, stop
 from app.tiering.policy import DEFAULT, Statistic
+from app.tiering.terms import Blocker, Cause, Evidence, Kind, Life, Mode, Verdict, Witness
 from tests.tiering.books import NOW, standing
 
 NU = 8.0

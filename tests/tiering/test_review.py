@@ -10,10 +10,10 @@ import pytest
 
 from app.tiering.counts import Counts, count
 from app.tiering.loans import LoanBook, loan_book
-from app.tiering.moves import Kind, Mode
 from app.tiering.policy import DEFAULT, SafeguardPolicy, Statistic, TieringPolicy
 from app.tiering.reference import ReferenceModel
 from app.tiering.review import Circumstances, Review, Stop, review
+from app.tiering.terms import Kind, Mode
 from tests.tiering.books import NOW, chance_book, model, standing
 
 REFERENCE = model((0.0, *(0.006,) * 11), (0.0, *(0.012,) * 11))

@@ -13,11 +13,7 @@ from app.api.problems import FieldError, Problem, ProblemType, problem_responses
 from app.api.request_context import request_context
 from app.api.routes.drafts import Reader, existing_draft
 from app.api.runtime import Runtime
-from app.api.schemas.governance import (
-    MAX_NUMBER,
-    BreakGlassDocument,
-    BreakGlassPage,
-    BreakGlassRequest,
+from app.api.schemas.change_requests import (
     BudgetEndRequest,
     BudgetRequest,
     ChangeApproval,
@@ -25,12 +21,18 @@ from app.api.schemas.governance import (
     ChangeRequestDocument,
     ChangeRequestPage,
     ChannelStateRequest,
+    TierAssignmentRequest,
+)
+from app.api.schemas.governance import (
+    MAX_NUMBER,
+    BreakGlassDocument,
+    BreakGlassPage,
+    BreakGlassRequest,
     Closing,
     Confirmation,
     Differences,
     PageQuery,
     RulesDocument,
-    TierAssignmentRequest,
 )
 from app.api.schemas.policies import MAX_VERSION, DifferenceDocument
 from app.api.signatures import signature_of

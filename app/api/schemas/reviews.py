@@ -6,25 +6,19 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from app.api.schemas.common import AnswerModel, Code, Line, RequestModel
-from app.api.schemas.governance import Digest, Nonce, Proof
+from app.api.schemas.signed import SHOWN_PROOF, Digest, Nonce, Proof, example
 from app.domain.review import Age, Resolution, ReviewKind, ReviewState, proposal_digest
 from app.reviews.queue import MAX_PAGE, Action, Review
 from app.reviews.work import LEASE, LONGEST_LEASE
-
-_SHOWN_PROOF = "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8"
 
 Note = Annotated[
     str,
     StringConstraints(pattern=r"^[^\x00-\x20\x7f][^\x00-\x09\x0b-\x1f\x7f]{0,1999}$"),
     Field(description="For the history of the review. Only an erasure blanks it."),
 ]
-
-
-def _example(**shown: Any) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [shown]})
 
 
 class ReviewQuery(RequestModel):
@@ -46,7 +40,7 @@ class ReviewQuery(RequestModel):
 class ClaimRequest(RequestModel):
     """For how long the caller wants to hold a review. Without a body: half an hour."""
 
-    model_config = _example(lease_minutes=30)
+    model_config = example(lease_minutes=30)
 
     lease_minutes: Annotated[int, Field(ge=1, le=LONGEST_LEASE // timedelta(minutes=1))] = LEASE // timedelta(minutes=1)
 
@@ -56,7 +50,7 @@ class ResolutionRequest(RequestModel):
     where accepting takes two persons, outside the single-person mode.
     """
 
-    model_config = _example(resolution="reject", reason="the employer does not know the applicant")
+    model_config = example(resolution="reject", reason="the employer does not know the applicant")
 
     resolution: Resolution
     reason: Note
@@ -67,7 +61,7 @@ class ResolutionRequest(RequestModel):
 class ReviewApproval(RequestModel):
     """The second person's signature: act `approve`, subject `review/<decision_id>`, the proposal's nonce."""
 
-    model_config = _example(proposal_digest="9f" * 32, proof=_SHOWN_PROOF)
+    model_config = example(proposal_digest="9f" * 32, proof=SHOWN_PROOF)
 
     proposal_digest: Digest
     proof: Proof
@@ -76,7 +70,7 @@ class ReviewApproval(RequestModel):
 class ReviewDecline(RequestModel):
     """Why what was proposed goes back into the queue."""
 
-    model_config = _example(reason="the payslip is of another person")
+    model_config = example(reason="the payslip is of another person")
 
     reason: Note
 
@@ -84,7 +78,7 @@ class ReviewDecline(RequestModel):
 class PriorityRequest(RequestModel):
     """Which reviews come first among those that are not urgent."""
 
-    model_config = _example(priority=1, reason="the applicant called twice")
+    model_config = example(priority=1, reason="the applicant called twice")
 
     priority: Annotated[
         int, Field(ge=1, le=5, description="1 comes first. An escalation begins with 3, a contest with 2.")
@@ -95,7 +89,7 @@ class PriorityRequest(RequestModel):
 class ContestRequest(RequestModel):
     """What the applicant says against the reject."""
 
-    model_config = _example(reason="the judgment was lifted in October")
+    model_config = example(reason="the judgment was lifted in October")
 
     reason: Note | None = None
 

@@ -16,26 +16,23 @@ from pydantic import ValidationError
 from app.api.field_errors import field_errors
 from app.cli.importing import conversions
 from app.cli.importing.conversions import ConversionError
-from app.cli.importing.mapping import (
+from app.cli.importing.mapping import ImportMapping, MappingError, Refusal, TableMapping
+from app.cli.importing.sources import (
     BooleanColumn,
     Cause,
     ColumnSource,
     Constant,
     DateColumn,
-    ImportMapping,
     InstantColumn,
     KeyedHash,
     MappedColumn,
-    MappingError,
     MoneyColumn,
     MonthsColumn,
     NumberColumn,
     PercentColumn,
     Ratio,
-    Refusal,
     Scalar,
     Source,
-    TableMapping,
     Template,
     TextColumn,
 )
