@@ -1,4 +1,4 @@
-"""What a field is made from: a constant, a column, a table of values, a template, a keyed hash or a ratio of columns."""
+"""What a field is made from: a constant, a column, a table of values, a template, a keyed hash, a ratio of columns."""
 
 from __future__ import annotations
 
