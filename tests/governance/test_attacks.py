@@ -123,8 +123,8 @@ _GOVERNANCE = """api_key_create api_key_revoke break_glass_confirm break_glass_e
     channel_set_state channel_void_reservations day_digest draft_amend draft_approve draft_close
     draft_create draft_submit governance_tick hold_place hold_release invariants_record
     journal_barrier journal_content_faults journal_days_due journal_digest_make journal_hours
-    keys_expire month_drop month_sweep originator_register partitions_ahead partitions_ensure
-    person_erase policy_publish posted_units quarantine_sweep report_put retention_due
+    keys_expire month_drop month_sweep originator_register outcomes_deidentify partitions_ahead
+    partitions_ensure person_erase person_forget policy_publish posted_units quarantine_sweep report_put retention_due
     retention_preview review_approve review_claim review_claim_next review_contest review_decline
     review_prioritise review_release review_resolve reviews_forget reviews_gather reviews_supersede
     tier_assign tier_at webhook_create webhook_disable webhook_redeliver webhook_rotate whatif_begin
