@@ -12,10 +12,11 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.db.engine import make_engine
 from app.domain.signing import Act, Statement, prove
 from app.governance.drafts import Draft
-from tests.governance.people import APPROVER, AUTHOR, OTHER, People, approve, in_review, report_on
-from tests.support.cluster import Database
+from tests.governance.people import APPROVER, AUTHOR, OTHER, People, approve, govern, in_review, report_on
+from tests.support.cluster import Cluster, Database
 
 DENIED = asyncpg.InsufficientPrivilegeError
 APPROVE = "SELECT * FROM gate.draft_approve($1, $2, $3, NULL, '{}', 'x', $4, 'attacker', NULL)"
@@ -26,6 +27,18 @@ both_logins = pytest.mark.parametrize("login", ["serving", "governance"])
 @pytest.fixture
 async def draft(governance: AsyncEngine, people: People) -> Draft:
     return await in_review(governance, people)
+
+
+@pytest.fixture(scope="module")
+async def governed(cluster: Cluster) -> AsyncIterator[Database]:
+    """A governed database with a draft in review, for attacks that are refused whole: none leaves it another."""
+    database = await cluster.create()
+    people = await govern(database)
+    engine = make_engine(database.governance, pool_size=2)
+    await in_review(engine, people)
+    await engine.dispose()
+    yield database
+    await cluster.drop(database)
 
 
 @pytest.fixture
@@ -57,8 +70,8 @@ async def attacker(database: Database, draft: Draft) -> AsyncIterator[asyncpg.Co
         "SELECT setval('gate.person_failures_1', 0)",
     ],
 )
-async def test_no_table_is_written_directly(database: Database, draft: Draft, login: str, statement: str) -> None:
-    connection = await asyncpg.connect(getattr(database, login))
+async def test_no_table_is_written_directly(governed: Database, login: str, statement: str) -> None:
+    connection = await asyncpg.connect(getattr(governed, login))
     try:
         with pytest.raises(DENIED):
             await connection.execute(statement)
@@ -67,8 +80,8 @@ async def test_no_table_is_written_directly(database: Database, draft: Draft, lo
 
 
 @both_logins
-async def test_no_login_reads_a_secret(database: Database, draft: Draft, login: str) -> None:
-    connection = await asyncpg.connect(getattr(database, login))
+async def test_no_login_reads_a_secret(governed: Database, login: str) -> None:
+    connection = await asyncpg.connect(getattr(governed, login))
     try:
         for statement in (
             "SELECT * FROM gate.person_secrets",
@@ -103,8 +116,8 @@ async def test_no_login_reads_a_secret(database: Database, draft: Draft, login: 
         "gate.governance_set(true, false, 'x', 'x', NULL)",
     ],
 )
-async def test_what_does_the_work_cannot_be_called(database: Database, draft: Draft, login: str, call: str) -> None:
-    connection = await asyncpg.connect(getattr(database, login))
+async def test_what_does_the_work_cannot_be_called(governed: Database, login: str, call: str) -> None:
+    connection = await asyncpg.connect(getattr(governed, login))
     try:
         with pytest.raises(DENIED):
             await connection.execute(f"SELECT {call}")
@@ -403,10 +416,8 @@ async def test_names_that_stand_in_the_way_are_not_looked_at(
         "CREATE SCHEMA mine",
     ],
 )
-async def test_no_login_becomes_another_or_changes_the_schema(
-    database: Database, draft: Draft, login: str, statement: str
-) -> None:
-    connection = await asyncpg.connect(getattr(database, login))
+async def test_no_login_becomes_another_or_changes_the_schema(governed: Database, login: str, statement: str) -> None:
+    connection = await asyncpg.connect(getattr(governed, login))
     try:
         with pytest.raises(asyncpg.PostgresError) as refused:
             await connection.execute(statement)
