@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -31,6 +32,15 @@ def _edits(page: str) -> list[str]:
     return [shlex.split(found)[0] for found in _EDITS.findall((_ROOT / page).read_text(encoding="utf-8"))]
 
 
+def _shown_answer() -> dict[str, Any]:
+    """The decision that the README prints."""
+    page = (_ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    answer: dict[str, Any] = json.loads(found[1])
+    return answer
+
+
 def _edited(file: Path, script: str) -> bytes:
     return subprocess.run(["sed", script, str(file)], capture_output=True, check=True).stdout
 
@@ -46,7 +56,13 @@ async def test_the_pages_get_the_answers_that_they_show(service: Service, tmp_pa
         decision: dict[str, Any] = answer.json()
         return decision
 
-    assert (await send(""))["next_action"] == "proceed"
+    shown = _shown_answer()
+    decided = await send("")
+    assert decided.keys() == shown.keys()
+    own = {"decision_id", "decided_at"}
+    assert {name: value for name, value in decided.items() if name not in own} == {
+        name: value for name, value in shown.items() if name not in own
+    }
     (more,) = _edits("README.md")
     assert (await send(more))["next_action"] == "counter_offer"
     first, amended = _edits("docs/api.md")

@@ -31,6 +31,12 @@ _COMMITTED_UNDER_A_RETIRED_VERSION = """
     WHERE pg_xact_commit_timestamp(d.xmin) > pg_xact_commit_timestamp(n.xmin)
 """
 
+_ACCEPTED_AFTER_THE_SUSPENSION = """
+    SELECT d.application_id FROM gate.decisions d JOIN gate.channels c USING (channel_id)
+    WHERE c.code = 'app-store' AND c.state = 'suspended' AND d.outcome = 'accept'
+      AND pg_xact_commit_timestamp(d.xmin) > pg_xact_commit_timestamp(c.xmin)
+"""
+
 
 async def _fetch(database: Database, query: str, *arguments: object) -> list[asyncpg.Record]:
     connection = await asyncpg.connect(database.superuser)
@@ -107,6 +113,10 @@ async def test_nothing_is_accepted_for_a_channel_after_its_suspension_is_answere
     assert {one.json()["reasons"][0]["code"] for one in after} == {"CH01"}
     before = {one["outcome"] for one in load.answers[:50]}
     assert before == {"accept"}
+    # Those that were on their way at that moment, too: none is committed as an accept after the suspension has been.
+    assert await _fetch(seeded_database, _ACCEPTED_AFTER_THE_SUSPENSION) == []
+    suspended = "SELECT state FROM gate.channels WHERE code = 'app-store'"
+    assert [row["state"] for row in await _fetch(seeded_database, suspended)] == ["suspended"]
 
 
 async def test_a_lost_notification_is_healed_by_the_poll(seeded_database: Database, start_server: StartServer) -> None:
