@@ -7,6 +7,7 @@ libraries are told by their template, without what was filled in, but for a few 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import traceback
@@ -113,7 +114,10 @@ def _short(filename: str) -> str:
 
 
 class _LineWriter:
-    """Where a finished line goes: standard error, whole and at once."""
+    """Where a finished line goes: standard error, whole and at once, or nowhere.
+
+    A full disk or a reader that is gone costs the line: what was going on when it was written must go on.
+    """
 
     def __init__(self, name: str = "channel-gate") -> None:
         self.name = name
@@ -121,9 +125,10 @@ class _LineWriter:
     def msg(self, line: bytes | str) -> None:
         """Write one line."""
         data = line if isinstance(line, bytes) else line.encode("utf-8", "replace")
-        stream = sys.stderr.buffer
-        stream.write(data + b"\n")
-        stream.flush()
+        with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
+            stream = sys.stderr.buffer
+            stream.write(data + b"\n")
+            stream.flush()
 
     debug = info = warning = error = critical = exception = log = msg
 

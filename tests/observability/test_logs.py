@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,3 +152,17 @@ def test_every_log_call_of_the_product_has_a_constant_event_and_listed_fields() 
         assert isinstance(call.args[0], ast.Constant), where
         fields = {keyword.arg for keyword in call.keywords} - {"exc_info"}
         assert fields <= ALLOWED_FIELDS, where
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_line_that_cannot_be_written_is_lost_and_nothing_else(lines: _Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 - no write to it finds space, nor does its end
+    monkeypatch.setattr(sys, "stderr", full)
+    structlog.get_logger("app").error("flush_failed", rows=1)
+    logging.getLogger("uvicorn.error").error("Finished server process")
+    with contextlib.suppress(OSError):
+        full.close()
+    structlog.get_logger("app").error("flush_failed", rows=2)  # a stream that is closed is no better
+    monkeypatch.undo()
+    structlog.get_logger("app").error("flush_failed", rows=3)
+    assert [line["rows"] for line in lines.read()] == [3]
