@@ -41,7 +41,9 @@ contracts: $(VENV)/.dev ## check which package may import which
 	$(BIN)/lint-imports
 
 secrets: $(VENV)/.dev ## look for credentials in the files of the repository (known ones are in .secrets.baseline)
-	git ls-files -z ':!requirements/*.lock' | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
+	@known=$$(mktemp); cp .secrets.baseline $$known; \
+	$(BIN)/detect-secrets-hook --baseline $$known $$(git ls-files ':!requirements/*.lock' ':!.secrets.baseline'); found=$$?; \
+	rm -f $$known; [ $$found -eq 0 ] || [ $$found -eq 3 ]  # 3: known ones stand on other lines now
 
 migrations-check: $(VENV)/.dev ## go up, down and up again through the migrations, and compare them with the tables
 	$(BIN)/python -m pytest -q -n 0 --durations=0 --durations-min=5 tests/db/test_migrations.py
